@@ -1,0 +1,272 @@
+"""What train.py stands on: device, data, augmentation, evaluation, files, plots.
+Plain functions in the order in which a run needs them; none of them knows a particular net."""
+
+import contextlib
+import hashlib
+import io
+import math
+import os
+import socket
+import zipfile
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from PIL import Image, ImageDraw, ImageFont
+from torchvision import datasets
+from torchvision.datasets.mnist import read_image_file, read_label_file
+
+HERE = Path(__file__).resolve().parent
+MEAN, STD = 0.1307, 0.3081  # of all training pixels on the scale 0..1; a test recomputes them
+TARGET, BUDGET = 99.4, 8000  # % in each of the last five epochs, with fewer parameters than this
+RAW_FILES = {  # bytes and MD5. torchvision checks the archives it downloads, but not these.
+    "train-images-idx3-ubyte": (47040016, "6bbc9ace898e44ae57da46a324031adb"),
+    "train-labels-idx1-ubyte": (60008, "a25bea736e30d166cdddb491f175f624"),
+    "t10k-images-idx3-ubyte": (7840016, "2646ac647ad5339dbf082846283269ea"),
+    "t10k-labels-idx1-ubyte": (10008, "27ae3e4e09519cfbb04c329615203637"),
+}
+
+
+class UserError(Exception):
+    """Something the user can put right: main() prints the message alone and exits with `status`,
+    which is 2 for a wrong command line or model file and 1 for anything else."""
+
+    def __init__(self, message, status=1):
+        super().__init__(message)
+        self.status = status
+
+
+# ---- device and data ---------------------------------------------------------------------------
+def pick_device(name="auto"):
+    """The torch.device `name`; "auto" is the first there is of cuda, mps, cpu.
+
+    Raises UserError (status 2) if a device asked for by name is not there."""
+    available = (["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
+                 + ["cpu"])
+    if name != "auto" and name not in available:
+        raise UserError(f"--device {name}: torch {torch.__version__} finds no such device here; "
+                        f"available: {', '.join(available)}", 2)
+    return torch.device(available[0] if name == "auto" else name)
+
+
+def find_mnist(data_dir=None):
+    """The folder that holds MNIST/raw/ with the four raw files, downloaded if it is not there.
+
+    Looks in `data_dir` or, without one, in data/ and ../shared/mnist/ beside this file; downloads
+    into the first of these. Raises UserError if that fails."""
+    places = [Path(data_dir)] if data_dir else [HERE / "data", HERE.parent / "shared" / "mnist"]
+    for place in places:
+        if all((place / "MNIST" / "raw" / name).is_file() for name in RAW_FILES):
+            return place
+    looked = " and ".join(map(str, places))
+    print(f"MNIST is not in {looked}: downloading it into {places[0]}", flush=True)
+    socket.setdefaulttimeout(20)  # seconds; torchvision sets none and might wait for ever
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # the mirrors' failures: see below
+            datasets.MNIST(places[0], download=True)
+    except Exception as error:  # a dozen kinds: no network, no right to write, half an archive ...
+        raise UserError(
+            f"MNIST is not in {looked}, and the download failed:\n"
+            f"  {' '.join(str(error).split()) or type(error).__name__}\n"
+            f"Run this again where there is a network, or put these four files into\n"
+            f"{places[0] / 'MNIST' / 'raw'}:\n  {'  '.join(RAW_FILES)}\n"
+            "or name a folder that holds MNIST/raw/ with --data-dir. --dry-run needs none") from None
+    return places[0]
+
+
+def load_mnist(root, train):
+    """The 60,000 training or the 10,000 test images (N, 28, 28) uint8 and their labels (N,) int64.
+
+    Raises UserError if a raw file is not, byte for byte, the published one."""
+    raw, part = Path(root) / "MNIST" / "raw", "train" if train else "t10k"
+    paths = [raw / f"{part}-images-idx3-ubyte", raw / f"{part}-labels-idx1-ubyte"]
+    for path in paths:
+        data, (size, md5) = path.read_bytes(), RAW_FILES[path.name]
+        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if (len(data), found) != (size, md5):
+            raise UserError(f"{path} is damaged: {len(data)} bytes, MD5 {found}, expected {size} "
+                            f"bytes, MD5 {md5}. Delete it and run again.")
+    return read_image_file(str(paths[0])), read_label_file(str(paths[1]))
+
+
+def rendered_digits(n, seed):
+    """n digits in Pillow's own font, warped at random, to try an installation on: not MNIST.
+
+    Returns images (n, 28, 28) uint8 and labels (n,) int64."""
+    glyphs = []
+    for digit in "0123456789":
+        picture = Image.new("L", (28, 28))
+        ImageDraw.Draw(picture).text((14, 14), digit, 255, ImageFont.load_default(22), anchor="mm")
+        glyphs.append(list(picture.tobytes()))
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(10, (n,), generator=generator)
+    thetas = draw_affine(n, dict(rotate=15, shift=3, scale=0.2), generator)
+    images = torch.tensor(glyphs, dtype=torch.float)[labels].view(n, 1, 28, 28)
+    return warp(images, thetas).round().to(torch.uint8).squeeze(1), labels
+
+
+# ---- augmentation, batches, evaluation ---------------------------------------------------------
+def affine_matrix(angle, shift_x, shift_y, scale, shear):
+    """Output-to-input matrices (N, 2, 3) for affine_grid from five tensors of shape (N,).
+
+    angle and shear in degrees, shifts in pixels of a 28-pixel image, scale a factor; the
+    convention of torchvision.transforms.functional.affine, with its shear along x alone."""
+    cos, sin = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
+    slope = torch.tan(torch.deg2rad(shear))
+    matrix = torch.stack([cos - sin * slope, cos * slope + sin, -sin, cos], dim=1).view(-1, 2, 2)
+    matrix = matrix / scale[:, None, None]
+    shift = torch.stack([shift_x, shift_y], dim=1)[:, :, None] * (2 / 28)  # grids run from -1 to 1
+    return torch.cat([matrix, -matrix @ shift], dim=2)
+
+
+def draw_affine(n, augment, generator):
+    """n random matrices (n, 2, 3), every parameter uniform within ± its strength; None for none.
+
+    augment: a dict with any of rotate, shear (degrees), shift (pixels), scale (a fraction below
+    1). Raises ValueError for anything else in it."""
+    strengths = dict(rotate=0, shift=0, scale=0, shear=0) | augment
+    if len(strengths) > 4 or not all(0 <= s < math.inf for s in strengths.values()) \
+            or strengths["scale"] >= 1:
+        raise ValueError(f"augment is {augment}; expected strengths >= 0 for any of rotate, shear "
+                         "(degrees), shift (pixels), scale (a fraction below 1)")
+    if not any(strengths.values()):
+        return None
+    rotate, shift, scale, shear = strengths.values()
+    draws = torch.rand(5, n, generator=generator) * 2 - 1
+    angle, x, y, zoom, slant = draws * torch.tensor([rotate, shift, shift, scale, shear])[:, None]
+    return affine_matrix(angle, x, y, 1 + zoom, slant)
+
+
+def warp(images, thetas):
+    """Float images (B, 1, 28, 28) resampled bilinearly through thetas (B, 2, 3), zeros outside:
+    the sampler of Spatial Transformer Networks (https://arxiv.org/abs/1506.02025), one call for
+    the whole batch."""
+    grid = F.affine_grid(thetas, images.shape, align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def normalise(images):
+    """Float images on the scale 0..255 to zero mean and unit variance, in place."""
+    return images.sub_(255 * MEAN).div_(255 * STD)
+
+
+def batches(images, labels, batch_size, generator, augment):
+    """One epoch: yields normalised images (B, 1, 28, 28) and labels (B,), every image once.
+
+    images (N, 28, 28) uint8 and labels (N,) lie on the device. `generator` is on the CPU and
+    serves nothing else, so that order and transforms depend on its seed alone, not on the device
+    nor on dropout. The last batch holds what is left and may be smaller."""
+    order = torch.randperm(len(images), generator=generator).to(images.device)
+    thetas = draw_affine(len(images), augment, generator)
+    thetas = None if thetas is None else thetas.to(images.device)  # one copy an epoch
+    for start in range(0, len(images), batch_size):
+        index = order[start:start + batch_size]
+        batch = images[index].unsqueeze(1).float()
+        if thetas is not None:  # before normalising, so that zeros from outside are background
+            batch = warp(batch, thetas[start:start + batch_size])
+        yield normalise(batch), labels[index]
+
+
+@torch.inference_mode()
+def evaluate(net, images, labels, batch_size=500):
+    """Mean cross-entropy, accuracy in percent, and predictions (N,) of `net`, set to eval mode."""
+    net.eval()
+    logits = torch.cat([net(normalise(batch.unsqueeze(1).float()))
+                        for batch in images.split(batch_size)])
+    predictions = logits.argmax(dim=1)
+    accuracy = 100 * (predictions == labels).sum().item() / len(labels)
+    return F.cross_entropy(logits, labels).item(), accuracy, predictions
+
+
+# ---- files of a run ----------------------------------------------------------------------------
+def write(path, data):
+    """Write bytes or str such that after a kill at any moment the old or the new file is there,
+    never half of one: written beside, flushed to the disk, then renamed."""
+    path = Path(path)
+    beside = path.with_name(path.name + ".part")
+    with open(beside, "wb") as file:
+        file.write(data.encode() if isinstance(data, str) else data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(beside, path)
+
+
+def write_csv(path, rows):
+    """rows: dicts with the same keys, which become the header."""
+    write(path, "\n".join(",".join(map(str, line)) for line in [rows[0], *(
+        row.values() for row in rows)]) + "\n")
+
+
+def save(path, state):
+    """torch.save, but never half a file."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write(path, buffer.getbuffer())
+
+
+def load(path):
+    """What save() wrote, on the CPU. Raises UserError if it is missing, damaged or foreign.
+
+    The zip's checksums are read first, because torch.load does not, and weights_only keeps a
+    foreign file from running code."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip():
+                raise zipfile.BadZipFile(f"wrong checksum of {archive.testzip()}")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such checkpoint") from None
+    except Exception as error:  # zipfile, pickle and torch have a dozen kinds for damaged files
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is damaged or not a checkpoint of train.py: {reason}") from None
+
+
+# ---- plots -------------------------------------------------------------------------------------
+def plot(title, xlabel, ylabel, lines):
+    """Figure with one line for each label in `lines`, a dict label -> (xs, ys)."""
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    axes = figure.add_subplot(title=title, xlabel=xlabel, ylabel=ylabel)
+    for label, (xs, ys) in lines.items():
+        axes.plot(xs, ys, marker="." if len(xs) < 100 else "", label=label)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return figure
+
+
+def curves(rows, rates, title):
+    """{file name: Figure}: accuracy and loss over epochs, learning rate over steps.
+
+    rows: those of metrics.csv. rates: the learning rate of every step."""
+    epochs, parts = [row["epoch"] for row in rows], [key[:-4] for key in rows[0] if "_acc" in key]
+    accuracy, loss = ({part: [row[f"{part}_{key}"] for row in rows] for part in parts}
+                      for key in ("acc", "loss"))
+    figures = {
+        "accuracy.png": plot(title, "epoch", "accuracy (%)", {
+            f"{part}: {ys[-1]:.2f}% at the end": (epochs, ys) for part, ys in accuracy.items()}
+            | {f"target: {TARGET}%": ([epochs[0], epochs[-1]], [TARGET, TARGET])}),
+        "loss.png": plot(title, "epoch", "loss (cross-entropy)", {
+            f"{part}: {ys[-1]:.4f} at the end": (epochs, ys) for part, ys in loss.items()}),
+        "learning_rate.png": plot(title, "step", "learning rate", {
+            f"highest: {max(rates):.4g}": (range(1, len(rates) + 1), rates)})}
+    # Epoch 1 may start below the axis: what is to be seen lies above it.
+    low = min(y for ys in accuracy.values() for y in ys[1:] or ys)
+    figures["accuracy.png"].axes[0].set_ylim(math.floor(min(low, 98.9)), 100)
+    figures["loss.png"].axes[0].set_yscale("log")
+    return figures
+
+
+def mistakes(images, labels, predictions, title, most=60):
+    """Figure of the misclassified among images (N, 28, 28): index: true label → prediction."""
+    wrong = (predictions != labels).nonzero().flatten().tolist()
+    lines = max(1, math.ceil(min(len(wrong), most) / 10))
+    figure = Figure(figsize=(10, 0.8 + 1.2 * lines), layout="constrained")
+    shown = f"the first {most}: " if len(wrong) > most else ""
+    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong ({shown}index: true → "
+                    "predicted)")
+    for axes, i in zip(figure.subplots(lines, 10, squeeze=False).flat, wrong + [None] * 10):
+        axes.axis("off")
+        if i is not None:
+            axes.imshow(images[i], cmap="gray_r", vmin=0, vmax=255)
+            axes.set_title(f"{i}: {labels[i]} → {predictions[i]}", fontsize=8)
+    return figure
