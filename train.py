@@ -1,0 +1,426 @@
+"""Train one of the models on MNIST: python train.py --model 3
+
+Reads a model file (its RECIPE and its Net), trains with the whole data set in the device's memory,
+and leaves a folder with metrics, plots and weights. The loop is train(); main() is the way in."""
+
+import argparse
+import contextlib
+import copy
+import importlib.util
+import itertools
+import json
+import math
+import os
+import platform
+import shlex
+import statistics
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+import torchsummary
+from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+import utils
+from utils import UserError
+
+COUNT = ("an integer >= 1", lambda value: type(value) is int and value >= 1)
+NAMED = ("dict(name=..., ...)", lambda value: isinstance(value, dict) and "name" in value)
+REQUIRED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED)  # of a RECIPE
+OPTIONAL = dict(augment={}, label_smoothing=0.0, average=0.0)  # and what leaving one out means
+
+
+# ---- the model file ----------------------------------------------------------------------------
+def load_model_file(name):
+    """(path, Net, RECIPE) of `name`: "1", "2" or "3" for modelN.py beside this file, or any path.
+
+    RECIPE is a copy with the optional keys filled in. Raises UserError (status 2) with the file,
+    what is wrong with it, and what was expected."""
+    path = utils.HERE / f"model{name}.py" if name in ("1", "2", "3") else Path(name)
+    if not path.is_file() or path.suffix != ".py":
+        raise UserError(f"--model {name}: no such model; expected 1, 2, 3 or the path of a Python "
+                        "file like model3.py", 2)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{path}: importing it raised {describe(error, path)}", 2) from None
+    missing = [what for what, kind in (("RECIPE", dict), ("Net", type))
+               if not isinstance(getattr(module, what, None), kind)]
+    if missing:
+        raise UserError(f"{path} has no {' and no '.join(missing)}; a model file defines a dict "
+                        "RECIPE and a class Net(nn.Module), as model3.py does", 2)
+    recipe = copy.deepcopy(OPTIONAL | module.RECIPE)
+    problems = [f"unknown key {key!r}; known: {', '.join(REQUIRED | OPTIONAL)}"
+                for key in recipe if key not in REQUIRED | OPTIONAL]
+    problems += [f"{key!r} is {recipe.get(key, 'missing')!r}, expected {expected}"
+                 for key, (expected, fits) in REQUIRED.items() if not fits(recipe.get(key))]
+    if problems:
+        raise UserError(f"{path}: RECIPE: {'; '.join(problems)}", 2)
+    return path, module.Net, recipe
+
+
+def rehearse(path, net_class, recipe, batch_size):
+    """Train for one step on noise, on the CPU, so that a faulty Net or RECIPE ends in a message
+    (UserError, status 2) before any data is touched. Leaves the random state as it was."""
+    noise = (torch.randint(256, (batch_size, 28, 28), dtype=torch.uint8),
+             torch.arange(batch_size) % 10)
+    with torch.random.fork_rng(devices=[]):
+        try:
+            net = net_class()
+            shape = net(torch.zeros(batch_size, 1, 28, 28)).shape
+            if shape != (batch_size, 10):
+                raise ValueError(f"Net maps images ({batch_size}, 1, 28, 28) to {tuple(shape)}, "
+                                 f"expected ({batch_size}, 10)")
+            train(net, recipe | dict(epochs=1), 0, noise, noise)
+        except (Exception, SystemExit) as error:
+            raise UserError(f"{path}: a training step on {batch_size} images of noise raised "
+                            f"{describe(error, path)}", 2) from None
+
+
+def describe(error, path):
+    """An exception on one line: its kind, its message, and the line of `path` it came from."""
+    lines = [f" (line {frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)
+             if frame.filename == str(path)]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{(lines or [''])[-1]}"
+
+
+# ---- training ----------------------------------------------------------------------------------
+def make_optimizer(net, recipe, steps_per_epoch):
+    """(optimizer, one_cycle, plateau) of a recipe, the scheduler not in use being None.
+
+    OneCycleLR steps once a batch, ReduceLROnPlateau once an epoch. They have two names because
+    isinstance does not tell them apart: both are LRSchedulers."""
+    kwargs, schedule = dict(recipe["optimizer"]), dict(recipe["scheduler"])
+    make, kind = getattr(torch.optim, kwargs.pop("name")), schedule.pop("name")
+    if kind == "OneCycleLR" and "lr" in kwargs:
+        raise ValueError("OneCycleLR sets the rate from max_lr: leave out the optimizer's lr")
+    optimizer = make(net.parameters(), **kwargs)
+    if kind == "OneCycleLR":
+        steps = recipe["epochs"] * steps_per_epoch
+        return optimizer, OneCycleLR(optimizer, total_steps=steps, **schedule), None
+    if kind == "ReduceLROnPlateau":
+        return optimizer, None, ReduceLROnPlateau(optimizer, **schedule)
+    raise ValueError(f"scheduler {kind!r}, expected 'OneCycleLR' or 'ReduceLROnPlateau'")
+
+
+def weight_average(net, decay):
+    """Exponential moving average of a net's weights and BatchNorm statistics; 0 <= decay < 1.
+
+    Over the first steps the decay is (1 + step) / (10 + step), if that is less, so that the random
+    start is soon forgotten (as in TensorFlow's ExponentialMovingAverage)."""
+    if not 0 <= decay < 1:
+        raise ValueError(f"average is {decay}, expected a decay from 0 to below 1")
+
+    def update(averages, values, step):
+        t = averaged.n_averaged.item()  # stays on the CPU, so that reading it stalls nothing
+        get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))(averages, values, step)
+    averaged = AveragedModel(net, multi_avg_fn=update, use_buffers=True)
+    return averaged
+
+
+def train(net, recipe, seed, train_set, test_set, judged="test", state=None, after_epoch=None,
+          progress=False):
+    """Train `net` in place: the loop of this repository.
+
+    train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64) on the net's device.
+    judged: "test" or "val", what the log calls test_set. after_epoch: called with the state after
+    every epoch. state: such a state, to go on from there.
+    Returns the net to use (the weight average, if the recipe has one), the rows of metrics.csv and
+    the learning rate of every step. Raises UserError if the loss becomes NaN or infinite."""
+    n, batch_size, device = len(train_set[0]), recipe["batch_size"], train_set[0].device
+    steps = math.ceil(n / batch_size)
+    check_every = 1 if device.type == "cpu" else 100  # steps: reading a loss stalls a GPU
+
+    # 1. Whatever a step changes is one of these or a random state, and goes into the checkpoint.
+    optimizer, one_cycle, plateau = make_optimizer(net, recipe, steps)
+    averaged = weight_average(net, recipe["average"]) if recipe["average"] else None
+    parts = dict(net=net, optimizer=optimizer, scheduler=one_cycle or plateau)
+    parts |= dict(averaged=averaged) if averaged else {}
+    generator = torch.Generator().manual_seed(seed)  # for batches() alone
+    rows, rates = [], []
+    if state:
+        for name, part in parts.items():
+            part.load_state_dict(state[name])
+        rows, rates = list(state["rows"]), state["rates"].tolist()
+        generator.set_state(state["generator"])
+        torch.set_rng_state(state["rng"])
+
+    for epoch in range(len(rows) + 1, recipe["epochs"] + 1):
+        began = time.perf_counter()
+        net.train()
+        losses = torch.zeros(steps, device=device)  # both stay on the device until the
+        correct = torch.zeros((), dtype=torch.long, device=device)  # epoch is over
+        bar = tqdm(utils.batches(*train_set, batch_size, generator, recipe["augment"]),
+                   desc=f"Epoch {epoch:2d}/{recipe['epochs']}", total=steps, leave=False,
+                   disable=None if progress else True)  # None: only where there is a terminal
+        for step, (images, labels) in enumerate(bar):
+            # 2. Forward.
+            logits = net(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=recipe["label_smoothing"])
+            losses[step] = loss.detach()
+            correct += (logits.argmax(dim=1) == labels).sum()
+            if step % check_every == 0 or step == steps - 1:
+                stop_unless_finite(losses[:step + 1], epoch)
+            # 3. Backward and update.
+            optimizer.zero_grad()
+            loss.backward()
+            rates.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            if one_cycle:
+                one_cycle.step()
+            if averaged:
+                averaged.update_parameters(net)
+        # 4. The epoch's figures. The last batch may be smaller and then weighs less.
+        sizes = torch.tensor([batch_size] * (steps - 1) + [n - batch_size * (steps - 1)])
+        train_loss = (losses.cpu().double() @ sizes.double()).item() / n
+        test_loss, test_acc, _ = utils.evaluate(averaged or net, *test_set)
+        stop_unless_finite(torch.tensor([test_loss]), epoch, last_step=steps)
+        if plateau:
+            plateau.step(train_loss)  # never the test set, nor held-out images
+        rows.append({"epoch": epoch, "train_loss": round(train_loss, 6),
+                     "train_acc": round(100 * correct.item() / n, 4),
+                     f"{judged}_loss": round(test_loss, 6), f"{judged}_acc": round(test_acc, 4),
+                     "lr": rates[-1], "seconds": round(time.perf_counter() - began, 2)})
+        if after_epoch:
+            after_epoch({name: part.state_dict() for name, part in parts.items()} | dict(
+                generator=generator.get_state(), rng=torch.get_rng_state(), rows=rows,
+                rates=torch.tensor(rates, dtype=torch.double)))
+    return (averaged.module if averaged else net).eval(), rows, rates
+
+
+def stop_unless_finite(losses, epoch, last_step=None):
+    """Raise UserError naming the first step whose loss is NaN or infinite."""
+    bad = (~losses.isfinite()).nonzero().flatten().tolist()
+    if bad:
+        raise UserError(f"the loss is {losses[bad[0]].item()} in epoch {epoch}, step "
+                        f"{last_step or bad[0] + 1}; earlier epochs are kept. Try a lower --lr.")
+
+
+# ---- a run and what it leaves ------------------------------------------------------------------
+def run(args, path, net_class, recipe, train_set, test_set, folder, state):
+    """Train args.seed and leave everything in `folder`. Returns the rows of metrics.csv."""
+    device, judged = train_set[0].device, "val" if args.holdout else "test"
+    torch.manual_seed(args.seed)
+    net = net_class().to(device)
+    parameters = sum(p.numel() for p in net.parameters())
+    title = f"{path.stem}, {parameters:,} parameters, seed {args.seed}"
+    title = f"DRY RUN, NOT MNIST: {title}" if args.dry_run else title
+    if not state:
+        try:  # a copy, in eval mode, on the CPU: the summary runs it on noise and knows no MPS
+            with torch.random.fork_rng(devices=[]):
+                torchsummary.summary(copy.deepcopy(net).cpu().eval(), (1, 28, 28), device="cpu")
+        except Exception as error:
+            print(f"warning: no layer table: {type(error).__name__}: {error}", file=sys.stderr)
+        utils.write(folder / "args.json", json.dumps(dict(
+            model=path.name, parameters=parameters, seed=args.seed, holdout=args.holdout,
+            data="rendered digits, NOT MNIST" if args.dry_run else "MNIST", recipe=recipe,
+            device=describe_device(device), threads=torch.get_num_threads(),
+            python=platform.python_version(), torch=torch.__version__,
+            started=time.strftime("%Y-%m-%d %H:%M")), indent=2) + "\n")
+
+    def after_epoch(state):
+        utils.save(folder / "last.pt", state | dict(identity=identity(args, recipe, net), args=(
+            vars(args) | dict(device=device.type, out=None, runs=1, no_progress=False))))
+        utils.write_csv(folder / "metrics.csv", state["rows"])
+        row, part = state["rows"][-1], judged.title()
+        print(f"Epoch {row['epoch']:2d}/{recipe['epochs']} | Train Loss: {row['train_loss']:.4f} | "
+              f"Train Acc: {row['train_acc']:.2f}% | {part} Loss: {row[f'{judged}_loss']:.4f} | "
+              f"{part} Acc: {row[f'{judged}_acc']:.2f}% | LR: {row['lr']:.6f} | "
+              f"{row['seconds']:.1f}s", flush=True)
+
+    net, rows, rates = train(net, recipe, args.seed, train_set, test_set, judged, state,
+                             after_epoch, progress=not args.no_progress)
+    _, _, predictions = utils.evaluate(net, *test_set)
+    utils.save(folder / "model.pt", {key: value.cpu() for key, value in net.state_dict().items()})
+    utils.write_csv(folder / "metrics.csv", rows)
+    utils.write_csv(folder / "learning_rate.csv",
+                    [dict(step=i, lr=f"{rate:.6g}") for i, rate in enumerate(rates, 1)])
+    try:
+        figures = utils.curves(rows, rates, title) | {"mistakes.png": utils.mistakes(
+            test_set[0].cpu(), test_set[1].cpu(), predictions.cpu(), title)}
+        for name, figure in figures.items():
+            figure.savefig(folder / name, dpi=110)
+    except Exception as error:  # a run is worth more than its plots
+        print(f"warning: no plots: {type(error).__name__}: {error}", file=sys.stderr)
+
+    train_acc, test_acc = ([row[f"{part}_acc"] for row in rows] for part in ("train", judged))
+    small, held = parameters < utils.BUDGET, min(test_acc[-5:]) >= utils.TARGET
+    met = "met" if small and held and 5 <= len(rows) <= 15 else "not met"
+    print(f"\nParameters: {parameters:,} (budget: fewer than {utils.BUDGET:,})\n"
+          f"Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs\n"
+          f"Train accuracy: final {train_acc[-1]:.2f}%, best {max(train_acc):.2f}%\n"
+          f"{judged.title()} accuracy: final {test_acc[-1]:.2f}%, best {max(test_acc):.2f}%, "
+          f"lowest of the last {len(test_acc[-5:])} epochs {min(test_acc[-5:]):.2f}%")
+    print("DRY RUN, NOT MNIST: the installation works; the accuracies mean nothing" if args.dry_run
+          else f"Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, "
+          f"within the budget): {met}", f"Written: {folder}", sep="\n", flush=True)
+    return rows
+
+
+def close_runs(runs, judged):
+    """Print what several seeds say together: their last epochs, never their best."""
+    last = [rows[-1][f"{judged}_acc"] for rows in runs]
+    held = sum(min(row[f"{judged}_acc"] for row in rows[-5:]) >= utils.TARGET for rows in runs)
+    print(f"\n{len(runs)} runs, {judged} accuracy in the last epoch: {statistics.mean(last):.3f} ± "
+          f"{statistics.stdev(last):.3f}% (mean ± standard deviation), minimum {min(last):.2f}%\n"
+          f"At least {utils.TARGET}% in each of the last five epochs: {held} of {len(runs)} runs")
+
+
+def identity(args, recipe, net):
+    """What a checkpoint and the run that resumes from it must have in common."""
+    return dict(recipe=recipe, seed=args.seed, holdout=args.holdout, dry_run=args.dry_run,
+                Net=str(net))
+
+
+def describe_device(device):
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return f"{device.type} ({name}, {os.cpu_count()} cores)"
+
+
+def new_folder(out, name):
+    """Make out/name, or the first of out/name-2, out/name-3, ... that does not exist."""
+    for count in itertools.count(1):
+        with contextlib.suppress(FileExistsError):
+            folder = out / (name if count == 1 else f"{name}-{count}")
+            folder.mkdir(parents=True)
+            return folder
+
+
+# ---- command line ------------------------------------------------------------------------------
+def number(kind, low, high):
+    """An argparse type: an int or a float from low to high."""
+    def parse(text):
+        with contextlib.suppress(ValueError):
+            if low <= kind(text) <= high:
+                return kind(text)
+        name = "an integer" if kind is int else "a number"
+        raise argparse.ArgumentTypeError(f"{text!r} is not {name} from {low} to {high}")
+    return parse
+
+
+def parse_arguments(argv=None, saved=None):
+    """The command line; what it leaves open comes from `saved` (--resume) or from the defaults."""
+    parser = argparse.ArgumentParser(
+        prog="train.py", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Train a small net on MNIST and keep its metrics, plots and weights.",
+        epilog="""examples:
+  python train.py --model 3                                  train Model 3 with seed 0
+  python train.py --model mine.py --holdout 10000 --runs 3   judge a copy without the test set""")
+    arg = parser.add_argument
+    arg("--model", default="3", metavar="{1,2,3,PATH}",
+        help="model1.py, model2.py, model3.py, or the path of any model file (default: 3)")
+    arg("--epochs", type=number(int, 1, 10000), metavar="N",
+        help="passes over the training images (default: the recipe's)")
+    arg("--batch-size", type=number(int, 1, 60000), metavar="N",
+        help="images a step (default: the recipe's)")
+    arg("--lr", type=number(float, 1e-6, 100), metavar="RATE",
+        help="learning rate: OneCycleLR's peak, ReduceLROnPlateau's start (default: the recipe's)")
+    arg("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="S",
+        help="decides the first weights, dropout, the images' order and augmentation (default: 0)")
+    arg("--runs", type=number(int, 1, 1000), default=1, metavar="N",
+        help="train N seeds from S on and close with mean and standard deviation (default: 1)")
+    arg("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
+        help="where to train; auto is the first there is of cuda, mps, cpu (default: auto)")
+    arg("--data-dir", metavar="FOLDER",
+        help="folder that holds MNIST/raw/, or to download it to (default: data/ or else "
+             "../shared/mnist/ beside train.py, downloaded to data/ if in neither)")
+    arg("--out", metavar="FOLDER",
+        help="where the run makes its folder seedS, or seedS-2 ... (default: runs/MODEL)")
+    arg("--holdout", type=number(int, 0, 59999), default=0, metavar="N",
+        help="judge by the last N training images, train on the others and leave the test set "
+             "closed, as every choice should be made (default: 0 images)")
+    arg("--resume", metavar="FOLDER",
+        help="continue the run in FOLDER after its last finished epoch (default: off)")
+    arg("--dry-run", action="store_true",
+        help="try the installation in seconds, without data or network: 2 epochs on digits "
+             "rendered on the fly, NOT MNIST (default: off)")
+    arg("--no-progress", action="store_true", help="no progress bar (default: in a terminal, one)")
+    args = parser.parse_args(argv, argparse.Namespace(**(saved or {})))
+    if args.resume and (args.out or args.runs > 1):
+        parser.error("--out and --runs do not go with --resume, which continues one run in place")
+    return args
+
+
+def load_data(args):
+    """((images, labels) to train on, (images, labels) to judge by), uint8 and int64, on the CPU."""
+    if args.dry_run:
+        print("*** DRY RUN on digits rendered on the fly, NOT MNIST ***")
+        return utils.rendered_digits(2000, seed=0), utils.rendered_digits(500, seed=1)
+    root = utils.find_mnist(args.data_dir)
+    images, labels = utils.load_mnist(root, train=True)
+    if args.holdout:
+        kept = len(images) - args.holdout
+        return (images[:kept], labels[:kept]), (images[kept:], labels[kept:])
+    return (images, labels), utils.load_mnist(root, train=False)
+
+
+def main(argv=None):
+    """The command line. Returns the exit status: 0, 1 (data, files, a failed run), 2 (arguments,
+    model file) or 130 (Ctrl-C)."""
+    args, state, folder, later = parse_arguments(argv), None, None, []
+    try:
+        # 1. Whatever is wrong with the arguments, the checkpoint or the model file shows here.
+        if args.resume:
+            folder = Path(args.resume)
+            state = utils.load(folder / "last.pt")
+            if not isinstance(state, dict) or not {"args", "identity"} <= state.keys():
+                raise UserError(f"{folder / 'last.pt'} is not a checkpoint of train.py")
+            args = parse_arguments(argv, state["args"])
+        path, net_class, recipe = load_model_file(args.model)
+        recipe["epochs"] = args.epochs or (2 if args.dry_run else recipe["epochs"])
+        recipe["batch_size"] = args.batch_size or recipe["batch_size"]
+        part, rate = (("scheduler", "max_lr") if recipe["scheduler"]["name"] == "OneCycleLR" else
+                      ("optimizer", "lr"))
+        recipe[part] |= {rate: args.lr} if args.lr else {}
+        n = 2000 if args.dry_run else 60000 - args.holdout
+        if recipe["batch_size"] > n:
+            raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}, the "
+                            "number of training images", 2)
+        rehearse(path, net_class, recipe, n % recipe["batch_size"] or recipe["batch_size"])
+        now = identity(args, recipe, net_class())
+        differ = [key for key in now if state and now[key] != state["identity"][key]]
+        if differ:
+            raise UserError(f"{folder / 'last.pt'} comes from a run with another "
+                            f"{', '.join(differ)} than {path} and the command line give now")
+        device = utils.pick_device(args.device)
+        print(f"Device: {describe_device(device)}, torch {torch.__version__}, "
+              f"{torch.get_num_threads()} threads")
+        # 2. The whole data set goes into the device's memory.
+        train_set, test_set = ([part.to(device) for part in data] for data in load_data(args))
+        # 3. A folder and a run for every seed.
+        seeds, runs = range(args.seed, args.seed + args.runs), []
+        for seed in seeds:
+            args.seed, later = seed, seeds[len(runs) + 1:]
+            if not args.resume:
+                folder = new_folder(Path(args.out or f"runs/{path.stem}"),
+                                    f"{'dry-run-' if args.dry_run else ''}seed{seed}")
+            runs.append(run(args, path, net_class, recipe, train_set, test_set, folder, state))
+        if len(runs) > 1:
+            close_runs(runs, "val" if args.holdout else "test")
+        return 0
+    except UserError as error:
+        print(f"train.py: error: {error}", file=sys.stderr)
+        return error.status
+    except OSError as error:  # no right to write, disk full, --out names a file, ...
+        print(f"train.py: error: {error.filename or ''}: {error.strerror or error}",
+              file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        saved = folder and (folder / "last.pt").exists()
+        print("\nInterrupted. " + ("The last finished epoch is saved; continue with:\n  python "
+              f"train.py --resume {shlex.quote(str(folder))}" if saved else
+              "No epoch was finished, so there is nothing to resume."), file=sys.stderr)
+        if later:
+            print(f"Seeds not begun: --seed {later[0]} --runs {len(later)}", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
