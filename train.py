@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 import torchsummary
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 from tqdm import tqdm
 
 import utils
@@ -87,7 +87,7 @@ def rehearse(path, net_class, recipe, batch_size):
 def describe(error, path):
     """An exception on one line: its kind, its message, and the line of `path` it came from."""
     lines = [f" (line {frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)
-             if frame.filename == str(path)]
+             if frame.filename == str(path.resolve())]
     return f"{type(error).__name__}: {' '.join(str(error).split())}{(lines or [''])[-1]}"
 
 
@@ -110,19 +110,22 @@ def make_optimizer(net, recipe, steps_per_epoch):
     raise ValueError(f"scheduler {kind!r}, expected 'OneCycleLR' or 'ReduceLROnPlateau'")
 
 
-def weight_average(net, decay):
-    """Exponential moving average of a net's weights and BatchNorm statistics; 0 <= decay < 1.
+def moving_average(net, decay):
+    """(average, update): a copy of `net`, and a function that moves the copy's weights and BatchNorm
+    statistics towards the net's. Call it after each step with the number of steps before that one.
 
-    Over the first steps the decay is (1 + step) / (10 + step), if that is less, so that the random
-    start is soon forgotten (as in TensorFlow's ExponentialMovingAverage)."""
+    0 <= decay < 1, but (1 + step) / (10 + step) as long as that is less, so that the random start
+    is soon forgotten (TensorFlow's rule). Not torch's AveragedModel, which looks for the tensors
+    anew at every step: ten times the work of averaging them."""
     if not 0 <= decay < 1:
         raise ValueError(f"average is {decay}, expected a decay from 0 to below 1")
+    average = copy.deepcopy(net)
+    averages, values = ([tensor for tensor in each.state_dict().values()
+                         if tensor.is_floating_point()] for each in (average, net))
 
-    def update(averages, values, step):
-        t = averaged.n_averaged.item()  # stays on the CPU, so that reading it stalls nothing
-        get_ema_multi_avg_fn(min(decay, (1 + t) / (10 + t)))(averages, values, step)
-    averaged = AveragedModel(net, multi_avg_fn=update, use_buffers=True)
-    return averaged
+    def update(step):
+        get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(averages, values, None)
+    return average, update
 
 
 def train(net, recipe, seed, train_set, test_set, judged="test", state=None, after_epoch=None,
@@ -132,17 +135,16 @@ def train(net, recipe, seed, train_set, test_set, judged="test", state=None, aft
     train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64) on the net's device.
     judged: "test" or "val", what the log calls test_set. after_epoch: called with the state after
     every epoch. state: such a state, to go on from there.
-    Returns the net to use (the weight average, if the recipe has one), the rows of metrics.csv and
-    the learning rate of every step. Raises UserError if the loss becomes NaN or infinite."""
+    Returns the net to use (the average of the weights), the rows of metrics.csv and the learning
+    rate of every step. Raises UserError if the loss becomes NaN or infinite."""
     n, batch_size, device = len(train_set[0]), recipe["batch_size"], train_set[0].device
     steps = math.ceil(n / batch_size)
     check_every = 1 if device.type == "cpu" else 100  # steps: reading a loss stalls a GPU
 
     # 1. Whatever a step changes is one of these or a random state, and goes into the checkpoint.
     optimizer, one_cycle, plateau = make_optimizer(net, recipe, steps)
-    averaged = weight_average(net, recipe["average"]) if recipe["average"] else None
-    parts = dict(net=net, optimizer=optimizer, scheduler=one_cycle or plateau)
-    parts |= dict(averaged=averaged) if averaged else {}
+    average, update_average = moving_average(net, recipe["average"])
+    parts = dict(net=net, average=average, optimizer=optimizer, scheduler=one_cycle or plateau)
     generator = torch.Generator().manual_seed(seed)  # for batches() alone
     rows, rates = [], []
     if state:
@@ -171,16 +173,15 @@ def train(net, recipe, seed, train_set, test_set, judged="test", state=None, aft
             # 3. Backward and update.
             optimizer.zero_grad()
             loss.backward()
-            rates.append(optimizer.param_groups[0]["lr"])
             optimizer.step()
+            update_average(step=len(rates))
+            rates.append(optimizer.param_groups[0]["lr"])
             if one_cycle:
                 one_cycle.step()
-            if averaged:
-                averaged.update_parameters(net)
         # 4. The epoch's figures. The last batch may be smaller and then weighs less.
         sizes = torch.tensor([batch_size] * (steps - 1) + [n - batch_size * (steps - 1)])
         train_loss = (losses.cpu().double() @ sizes.double()).item() / n
-        test_loss, test_acc, _ = utils.evaluate(averaged or net, *test_set)
+        test_loss, test_acc, _ = utils.evaluate(average, *test_set)
         stop_unless_finite(torch.tensor([test_loss]), epoch, last_step=steps)
         if plateau:
             plateau.step(train_loss)  # never the test set, nor held-out images
@@ -192,7 +193,7 @@ def train(net, recipe, seed, train_set, test_set, judged="test", state=None, aft
             after_epoch({name: part.state_dict() for name, part in parts.items()} | dict(
                 generator=generator.get_state(), rng=torch.get_rng_state(), rows=rows,
                 rates=torch.tensor(rates, dtype=torch.double)))
-    return (averaged.module if averaged else net).eval(), rows, rates
+    return average, rows, rates
 
 
 def stop_unless_finite(losses, epoch, last_step=None):

@@ -14,8 +14,6 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
-from torchvision import datasets
-from torchvision.datasets.mnist import read_image_file, read_label_file
 
 HERE = Path(__file__).resolve().parent
 MEAN, STD = 0.1307, 0.3081  # of all training pixels on the scale 0..1; a test recomputes them
@@ -29,8 +27,8 @@ RAW_FILES = {  # bytes and MD5. torchvision checks the archives it downloads, bu
 
 
 class UserError(Exception):
-    """Something the user can put right: main() prints the message alone and exits with `status`,
-    which is 2 for a wrong command line or model file and 1 for anything else."""
+    """Something the user can put right: main() prints the message alone and exits with `status`, 2
+    for a wrong command line or model file, else 1."""
 
     def __init__(self, message, status=1):
         super().__init__(message)
@@ -63,15 +61,16 @@ def find_mnist(data_dir=None):
     print(f"MNIST is not in {looked}: downloading it into {places[0]}", flush=True)
     socket.setdefaulttimeout(20)  # seconds; torchvision sets none and might wait for ever
     try:
+        from torchvision import datasets  # here, because importing it takes as long as torch
         with contextlib.redirect_stdout(io.StringIO()):  # the mirrors' failures: see below
             datasets.MNIST(places[0], download=True)
     except Exception as error:  # a dozen kinds: no network, no right to write, half an archive ...
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"MNIST is not in {looked}, and the download failed:\n"
-            f"  {' '.join(str(error).split()) or type(error).__name__}\n"
-            f"Run this again where there is a network, or put these four files into\n"
-            f"{places[0] / 'MNIST' / 'raw'}:\n  {'  '.join(RAW_FILES)}\n"
-            "or name a folder that holds MNIST/raw/ with --data-dir. --dry-run needs none") from None
+            f"MNIST is not in {looked}, and the download failed:\n  {reason}\n"
+            f"Run this again where there is a network; or put these four files into\n"
+            f"{places[0] / 'MNIST' / 'raw'}/:\n  {'  '.join(RAW_FILES)}\n"
+            "or name a folder that holds MNIST/raw/ with --data-dir.") from None
     return places[0]
 
 
@@ -79,15 +78,16 @@ def load_mnist(root, train):
     """The 60,000 training or the 10,000 test images (N, 28, 28) uint8 and their labels (N,) int64.
 
     Raises UserError if a raw file is not, byte for byte, the published one."""
-    raw, part = Path(root) / "MNIST" / "raw", "train" if train else "t10k"
-    paths = [raw / f"{part}-images-idx3-ubyte", raw / f"{part}-labels-idx1-ubyte"]
-    for path in paths:
+    contents = []
+    for kind in ("images-idx3", "labels-idx1"):
+        path = Path(root, "MNIST", "raw", f"{'train' if train else 't10k'}-{kind}-ubyte")
         data, (size, md5) = path.read_bytes(), RAW_FILES[path.name]
         found = hashlib.md5(data, usedforsecurity=False).hexdigest()
         if (len(data), found) != (size, md5):
             raise UserError(f"{path} is damaged: {len(data)} bytes, MD5 {found}, expected {size} "
                             f"bytes, MD5 {md5}. Delete it and run again.")
-    return read_image_file(str(paths[0])), read_label_file(str(paths[1]))
+        contents.append(torch.frombuffer(bytearray(data), dtype=torch.uint8))
+    return contents[0][16:].view(-1, 28, 28), contents[1][8:].long()  # behind the files' headers
 
 
 def rendered_digits(n, seed):
@@ -140,9 +140,11 @@ def draw_affine(n, augment, generator):
 
 def warp(images, thetas):
     """Float images (B, 1, 28, 28) resampled bilinearly through thetas (B, 2, 3), zeros outside:
-    the sampler of Spatial Transformer Networks (https://arxiv.org/abs/1506.02025), one call for
-    the whole batch."""
-    grid = F.affine_grid(thetas, images.shape, align_corners=False)
+    the sampler of Spatial Transformer Networks (https://arxiv.org/abs/1506.02025)."""
+    centres = (torch.arange(28, device=images.device) + 0.5) / 14 - 1  # of the pixels
+    x, y = centres.repeat(28), centres.repeat_interleave(28)
+    grid = thetas @ torch.stack([x, y, torch.ones_like(x)])  # (B, 2, 784). F.affine_grid does the
+    grid = grid.view(-1, 2, 28, 28).permute(0, 2, 3, 1)  # same, but slowly: one product an image
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -162,7 +164,7 @@ def batches(images, labels, batch_size, generator, augment):
     thetas = None if thetas is None else thetas.to(images.device)  # one copy an epoch
     for start in range(0, len(images), batch_size):
         index = order[start:start + batch_size]
-        batch = images[index].unsqueeze(1).float()
+        batch = images.index_select(0, index).unsqueeze(1).float()  # images[index], but faster
         if thetas is not None:  # before normalising, so that zeros from outside are background
             batch = warp(batch, thetas[start:start + batch_size])
         yield normalise(batch), labels[index]
@@ -267,6 +269,6 @@ def mistakes(images, labels, predictions, title, most=60):
     for axes, i in zip(figure.subplots(lines, 10, squeeze=False).flat, wrong + [None] * 10):
         axes.axis("off")
         if i is not None:
-            axes.imshow(images[i], cmap="gray_r", vmin=0, vmax=255)
+            axes.imshow(images[i].numpy(), cmap="gray_r", vmin=0, vmax=255)
             axes.set_title(f"{i}: {labels[i]} → {predictions[i]}", fontsize=8)
     return figure

@@ -1,0 +1,52 @@
+"""Model 1: does the pipeline work, and what does a small net reach without a budget?
+
+Target
+    Any honest accuracy above 99 %, with the plainest recipe there is: SGD with momentum under
+    OneCycleLR, no augmentation, no dropout, no weight average. The net is over the budget of
+    8,000 parameters on purpose: it is the plain stack of 3×3 convolutions, one 1×1 convolution
+    with a pool behind it, and an average pool for a head, that this task is usually begun with.
+
+Result
+Analysis
+    ANALYSIS1
+"""
+
+from torch import nn
+
+RECIPE = dict(
+    epochs=15,
+    batch_size=128,  # images a step
+    optimizer=dict(name="SGD", momentum=0.9, nesterov=True, weight_decay=1e-4),
+    scheduler=dict(name="OneCycleLR",  # stepped once a batch
+                   max_lr=0.1, pct_start=0.2,  # the peak comes after a fifth of all steps
+                   cycle_momentum=False),  # momentum stays at 0.9
+)
+
+
+def conv(in_channels, out_channels, padding=0):
+    """3×3 convolution, BatchNorm, ReLU."""
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 3, padding=padding, bias=False),
+                         nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+class Net(nn.Module):
+    """Normalised images (B, 1, 28, 28) to logits (B, 10)."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(           # output      RF
+            conv(1, 16),                       # 16×26×26     3
+            conv(16, 32),                      # 32×24×24     5
+            nn.Conv2d(32, 10, 1, bias=False),  # 10×24×24     5
+            nn.MaxPool2d(2),                   # 10×12×12     6
+            conv(10, 16),                      # 16×10×10    10
+            conv(16, 16),                      # 16×8×8      14
+            conv(16, 16),                      # 16×6×6      18
+            conv(16, 16, padding=1),           # 16×6×6      22
+            nn.AvgPool2d(6),                   # 16×1×1      32
+            nn.Conv2d(16, 10, 1, bias=False),  # 10×1×1      32
+            nn.Flatten(),                      # 10          32
+        )
+
+    def forward(self, images):
+        return self.layers(images)

@@ -1,0 +1,131 @@
+"""Measure variations of a model on held-out training images and keep every figure.
+
+    python results/experiments.py --seeds 3 "model3: augment={}" "model3: c8M c10 c12 c14M c16 v14"
+
+trains each variation with seeds 0, 1, 2 by `train.py --holdout 10000`, one run a core, and adds a
+line for each run to experiments.csv. A variation's name is its definition: the model file, then,
+after a colon and separated by semicolons, what is different in it. That is an entry of RECIPE
+(`average=0.0`, `scheduler.max_lr=0.2`) or another chain of layers before GAP and linear:
+c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and ReLU, v8 the same without
+padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the convolution in c8M), c8k6s3 has a
+6×6 kernel and stride 3. `model3:` alone is the model as it is. Runs that experiments.csv holds
+already are not repeated."""
+
+import argparse
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+TABLE = HERE / "experiments.csv"
+COLUMNS = ("experiment", "seed", "parameters", "holdout", "epochs", "val_acc", "last5_min",
+           "best_val_acc", "train_acc", "seconds", "torch")
+
+NET = '''
+
+def _block(in_channels, out_channels, kernel, stride, padding, pool):
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False),
+        *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(out_channels), nn.ReLU())
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        layers, channels = [], 1
+        for width, *geometry in {chain}:
+            layers.append(_block(channels, width, *geometry) if width else nn.MaxPool2d(2))
+            channels = width or channels
+        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                                    nn.Linear(channels, 10))
+
+    def forward(self, images):
+        return self.layers(images)
+'''
+
+
+def variation(experiment):
+    """The source of a model file for an experiment's name."""
+    model, _, changes = experiment.partition(":")
+    source = (HERE.parent / f"{model}.py").read_text(encoding="utf-8")
+    for change in filter(None, map(str.strip, changes.split(";"))):
+        if "=" in change:
+            key, value = change.split("=", 1)
+            source += "RECIPE" + "".join(f"[{k!r}]" for k in key.split(".")) + f" = {value}\n"
+        else:
+            chain = [re.fullmatch(r"(?:([cvp])(\d+)(?:k(\d+))?(?:s(\d+))?|(?=M))(M?)", layer)
+                     for layer in change.split()]
+            if None in chain:
+                sys.exit(f"experiments.py: {change!r} is neither key=value nor a chain of layers")
+            source += NET.format(chain=[
+                (int(width or 0), int(kernel or (1 if kind == "p" else 3)), int(stride or 1),
+                 int(kind == "c"), bool(pool))
+                for kind, width, kernel, stride, pool in (layer.groups() for layer in chain)])
+    return source
+
+
+def measure(experiment, seed, holdout=10000):
+    """Train one seed of a variation in a process of its own; returns its line for the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "variation.py"
+        path.write_text(variation(experiment), encoding="utf-8")
+        subprocess.run([sys.executable, HERE.parent / "train.py", "--model", path, "--seed",
+                        str(seed), "--holdout", str(holdout), "--out", folder, "--no-progress"],
+                       check=True, stdout=subprocess.DEVNULL,
+                       env=os.environ | dict(OMP_NUM_THREADS="1"))
+        return table_row(experiment, Path(folder) / f"seed{seed}")
+
+
+def table_row(experiment, folder):
+    """One line of the table from a run's folder."""
+    args = json.loads((folder / "args.json").read_text())
+    with open(folder / "metrics.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    accuracy = [float(row["val_acc"]) for row in rows]
+    return dict(zip(COLUMNS, (
+        experiment, args["seed"], args["parameters"], args["holdout"], len(rows), accuracy[-1],
+        min(accuracy[-5:]), max(accuracy), rows[-1]["train_acc"],
+        round(sum(float(row["seconds"]) for row in rows), 1), args["torch"])))
+
+
+def read_table():
+    if not TABLE.exists():
+        return []
+    with open(TABLE, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def add_row(row):
+    new = not TABLE.exists()
+    with open(TABLE, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(f"{row['val_acc']:7.2f} %  seed {row['seed']}  {row['experiment']}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1")
+    args = parser.parse_args()
+    done = {(row["experiment"], int(row["seed"])) for row in read_table()}
+    todo = [(experiment, seed) for seed in range(args.seeds) for experiment in args.experiments
+            if (experiment, seed) not in done]
+    for experiment, _ in todo:
+        compile(variation(experiment), experiment, "exec")
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for row in pool.map(lambda item: measure(*item), todo):
+            add_row(row)
+
+
+if __name__ == "__main__":
+    main()

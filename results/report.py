@@ -1,0 +1,211 @@
+"""Write every number that the documents give, from the nets and from the files in this folder:
+
+    python results/report.py           writes RF.md, the README's table, the docstrings' Result
+                                       paragraphs and all figures quoted from experiments.csv
+    python results/report.py --check   writes nothing; exit status 1 if any of it is out of date"""
+
+import argparse
+import copy
+import csv
+import importlib
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from torch import nn
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ("model1", "model2", "model3")
+QUOTING = ("README.md", "CHANGELOG.md", "model1.py", "model2.py", "model3.py")
+
+
+# ---- receptive field ---------------------------------------------------------------------------
+def receptive_field(net):
+    """One dict for each layer with a kernel or weights, in the order in which they run: layer,
+    kernel, stride, padding, channels, size_in, size_out, rf_in, rf_out, jump (the distance between
+    neighbouring outputs; sizes and distances in input pixels) and parameters (those of a BatchNorm
+    count with the convolution before it).
+
+    The recurrence of https://distill.pub/2019/computing-receptive-fields, for a net that is a
+    chain of layers."""
+    rows, net = [], copy.deepcopy(net).cpu().eval()
+
+    def record(module, inputs, output):
+        parameters = sum(p.numel() for p in module.parameters())
+        if isinstance(module, nn.BatchNorm2d):
+            [row for row in rows if row["layer"] == "Conv2d"][-1]["parameters"] += parameters
+            return
+        rf, jump = (rows[-1]["rf_out"], rows[-1]["jump"]) if rows else (1, 1)
+        size_in, size_out = (x.shape[-1] if x.dim() == 4 else 1 for x in (inputs[0], output))
+        if isinstance(module, nn.AdaptiveAvgPool2d):  # one output, so its kernel is the whole map
+            kernel, stride, padding = size_in, size_in, 0
+        else:  # a Linear layer has no kernel: it sees the one pixel there is
+            kernel, stride, padding = (
+                value[0] if isinstance(value, tuple) else value for value in (
+                    getattr(module, name, default) for name, default in
+                    (("kernel_size", 1), ("stride", 1), ("padding", 0))))
+        rows.append(dict(layer=type(module).__name__, kernel=kernel, stride=stride,
+                         padding=padding, channels=output.shape[1], size_in=size_in,
+                         size_out=size_out, rf_in=rf, rf_out=rf + (kernel - 1) * jump,
+                         jump=jump * stride, parameters=parameters))
+
+    for module in net.modules():
+        if isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.MaxPool2d, nn.AvgPool2d,
+                               nn.AdaptiveAvgPool2d, nn.Linear)):
+            module.register_forward_hook(record)
+    net(torch.zeros(1, 1, 28, 28))
+    return rows
+
+
+def rf_page():
+    """The text of RF.md."""
+    parts = [RF_INTRODUCTION]
+    for model in MODELS:
+        rows = receptive_field(load_net(model))
+        parts.append(f"## {model}.py\n\n" + table(
+            ("layer", "kernel", "stride", "padding", "input", "output", "RF in", "RF out", "jump",
+             "parameters"),
+            [(f"{i} {row['layer']}", row["kernel"], row["stride"], row["padding"],
+              f"{row['size_in']}×{row['size_in']}",
+              f"{row['channels']}×{row['size_out']}×{row['size_out']}",
+              row["rf_in"], row["rf_out"], row["jump"], f"{row['parameters']:,}")
+             for i, row in enumerate(rows, 1)])
+            + f"\nReceptive field at the logits: {rows[-1]['rf_out']} pixels. "
+              f"Parameters: {sum(row['parameters'] for row in rows):,}.\n")
+    return "\n".join(parts)
+
+
+RF_INTRODUCTION = """# Receptive fields
+
+Computed from the nets by `python results/report.py`; do not edit. A test compares each window
+with the input pixels that a unit's gradient really reaches.
+
+The receptive field (RF) is the side of the square of input pixels that one output value can see; a
+layer widens it by (kernel − 1) × jump. The jump is how many input pixels lie between neighbouring
+outputs: each 2×2 pool doubles it, and so doubles what every later layer adds. A digit fills about
+20 of the 28 pixels, so units with an RF of 20 or more can see one whole; an RF beyond 28 means that
+the window of the outermost units hangs over the edge and sees zeros there. Padding changes a map's
+size, not its RF. ReLU and Dropout change neither and are left out; a BatchNorm's parameters are
+counted with the convolution before it.
+"""
+
+
+# ---- evidence ----------------------------------------------------------------------------------
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def published(model):
+    """One dict for each run of a model under results/, in the order of their seeds."""
+    runs = []
+    for folder in sorted((ROOT / "results" / model).glob("seed*"),
+                         key=lambda folder: int(folder.name[4:])):
+        args = json.loads((folder / "args.json").read_text())
+        rows = read_csv(folder / "metrics.csv")
+        accuracy = [float(row["test_acc"]) for row in rows]
+        runs.append(dict(
+            seed=args["seed"], parameters=args["parameters"], epochs=len(rows), last=accuracy[-1],
+            best=max(accuracy), last_five=min(accuracy[-5:]), device=args["device"],
+            seconds=sum(float(row["seconds"]) for row in rows), threads=args["threads"],
+            torch=args["torch"].split("+")[0]))
+    return runs
+
+
+def spread(values, digits=2):
+    """'99.53 ± 0.02 % (n=3)', the mean and the sample standard deviation; '99.53 % (n=1)'."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation} % (n={len(values)})"
+
+
+def results_table():
+    lines = []
+    for model in MODELS:
+        runs = published(model)
+        lines.append((
+            f"[{model}.py]({model}.py)", f"{runs[0]['parameters']:,}",
+            spread([run["last"] for run in runs]), f"{min(run['last'] for run in runs):.2f} %",
+            f"{min(run['last_five'] for run in runs):.2f} %",
+            f"{statistics.mean(run['seconds'] for run in runs):.0f} s"))
+    return table(("model", "parameters", "test accuracy, last epoch", "lowest seed",
+                  "lowest of the last five epochs, all seeds", "training time"), lines)
+
+
+def result_paragraph(model):
+    """The Result paragraph of a model file's docstring."""
+    runs = published(model)
+    first, n = runs[0], len(runs)
+    seeds = "seed 0" if n == 1 else f"seeds 0 to {n - 1}"
+    return f"""\
+    {spread([run["last"] for run in runs])} on the 10,000 test images in the last of \
+{first["epochs"]} epochs;
+    lowest of any seed's last five epochs {min(run["last_five"] for run in runs):.2f} %. \
+{first["parameters"]:,} parameters, torch {first["torch"]},
+    {first["device"]}, {first["threads"]} thread{"s" * (first["threads"] > 1)}, \
+{statistics.mean(run["seconds"] for run in runs):.0f} s a run.
+    Reproduce {seeds}: python train.py --model {model[-1]}{f" --runs {n}" * (n > 1)}
+"""
+
+
+def quoted(text):
+    """`text` with every figure behind an experiment's name in backticks brought up to date.
+
+    "`model3: average=0.0` 99.31 ± 0.02 % (n=3)" quotes val_acc of that experiment's runs in
+    experiments.csv. Raises KeyError for an experiment that is not there."""
+    accuracy = {}
+    for row in read_csv(ROOT / "results" / "experiments.csv"):
+        accuracy.setdefault(row["experiment"], []).append(float(row["val_acc"]))
+    return re.sub(r"`(model\d:[^`]*)`(\s+)[\d.?]+(?: ± [\d.?]+)? % \(n=[\d?]+\)",
+                  lambda match: f"`{match[1]}`{match[2]}{spread(accuracy[match[1]])}", text)
+
+
+def between(text, begin, end, new):
+    """`text` with what stands between the markers `begin` and `end` replaced by `new`."""
+    head, _, rest = text.partition(begin)
+    _, found, tail = rest.partition(end)
+    if not found:
+        raise ValueError(f"no {begin!r} ... {end!r}")
+    return head + begin + new + end + tail
+
+
+def documents():
+    """{path: text as it should be} of every document that quotes a number."""
+    pages = {path: quoted((ROOT / path).read_text(encoding="utf-8")) for path in QUOTING}
+    pages["README.md"] = between(pages["README.md"], "<!-- results -->\n", "<!-- end -->",
+                                 results_table())
+    for model in MODELS:
+        pages[f"{model}.py"] = between(pages[f"{model}.py"], "\nResult\n", "\nAnalysis\n",
+                                       result_paragraph(model))
+    return pages | {"RF.md": rf_page()}
+
+
+def load_net(model):
+    sys.path.insert(0, str(ROOT))
+    return importlib.import_module(model).Net()
+
+
+def table(header, lines):
+    """A Markdown table."""
+    rows = [header, ["---"] * len(header), *lines]
+    return "".join(f"| {' | '.join(map(str, row))} |\n" for row in rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = {path: text for path, text in documents().items()
+             if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != text}
+    for path, text in stale.items():
+        print(f"{'out of date' if check else 'written'}: {path}")
+        if not check:
+            (ROOT / path).write_text(text, encoding="utf-8")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

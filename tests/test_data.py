@@ -1,0 +1,223 @@
+"""Data and augmentation against torchvision, which does the same things one image at a time."""
+
+import hashlib
+import shutil
+
+import pytest
+import torch
+import torchvision.transforms.functional as TF
+from torchvision import datasets, transforms
+from torchvision.transforms import InterpolationMode
+
+import utils
+
+STRENGTHS = dict(rotate=20, shift=3, scale=0.2, shear=15)
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def some_images(n):
+    return torch.randint(256, (n, 28, 28), generator=seeded(0), dtype=torch.uint8)
+
+
+# ---- the data set ------------------------------------------------------------------------------
+@pytest.mark.parametrize("train", [True, False])
+def test_images_and_labels_are_torchvisions(mnist, train):
+    images, labels = utils.load_mnist(mnist, train)
+    expected = datasets.MNIST(mnist, train=train)
+    assert torch.equal(images, expected.data) and images.dtype == torch.uint8
+    assert torch.equal(labels, expected.targets) and labels.dtype == torch.int64
+
+
+def test_normalisation_constants_are_the_datas(mnist):
+    images, _ = utils.load_mnist(mnist, train=True)
+    pixels = images.double() / 255
+    assert round(pixels.mean().item(), 4) == utils.MEAN
+    assert round(pixels.std(correction=0).item(), 4) == utils.STD
+
+
+def test_normalise_is_torchvisions_to_tensor_and_normalize():
+    image = some_images(1)
+    transform = transforms.Compose([transforms.ToTensor(),
+                                    transforms.Normalize((utils.MEAN,), (utils.STD,))])
+    torch.testing.assert_close(utils.normalise(image.unsqueeze(1).float())[0],
+                               transform(TF.to_pil_image(image)))
+
+
+@pytest.mark.parametrize("damage", ["short", "long", "altered"])
+def test_damaged_file_is_named(mnist, tmp_path, damage):
+    shutil.copytree(mnist / "MNIST" / "raw", tmp_path / "MNIST" / "raw")
+    path = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    path.chmod(0o644)
+    data = path.read_bytes()
+    path.write_bytes(dict(short=data[:-1], long=data + b"\0",
+                          altered=data[:500] + bytes([data[500] ^ 1]) + data[501:])[damage])
+    utils.load_mnist(tmp_path, train=True)
+    with pytest.raises(utils.UserError) as error:
+        utils.load_mnist(tmp_path, train=False)
+    for part in (str(path), f"{path.stat().st_size} bytes", "expected 10008 bytes",
+                 hashlib.md5(path.read_bytes()).hexdigest(), "Delete it and run again"):
+        assert part in str(error.value)
+
+
+def test_rendered_digits_are_ten_classes_that_differ():
+    images, labels = utils.rendered_digits(400, seed=1)
+    assert images.shape == (400, 28, 28) and images.dtype == torch.uint8
+    assert labels.bincount().min() > 20
+    means = torch.stack([images[labels == digit].float().mean(dim=0) for digit in range(10)])
+    distances = torch.cdist(means.flatten(1), means.flatten(1)) + 1e9 * torch.eye(10)
+    assert distances.min() > 100 and images.max() > 200
+
+
+# ---- augmentation ------------------------------------------------------------------------------
+def test_warp_is_torchvisions_affine():
+    images = torch.zeros(200, 1, 28, 28)
+    images[:, :, 4:24, 4:24] = some_images(200)[:, None, 4:24, 4:24].float()
+    draw = 2 * torch.rand(5, 200, generator=seeded(3)) - 1
+    angle, x, y, zoom, shear = draw * torch.tensor([30.0, 4, 4, 0.3, 20])[:, None]
+    ours = utils.warp(images, utils.affine_matrix(angle, x, y, 1 + zoom, shear))
+    for i in range(200):
+        theirs = TF.affine(images[i], angle[i].item(), [x[i].item(), y[i].item()],
+                           1 + zoom[i].item(), [shear[i].item(), 0.0], InterpolationMode.BILINEAR)
+        torch.testing.assert_close(ours[i], theirs, rtol=0, atol=0.05)  # of 255
+
+
+def test_zero_strength_changes_nothing():
+    images, one = some_images(50).unsqueeze(1).float(), torch.ones(50)
+    same = utils.warp(images, utils.affine_matrix(0 * one, 0 * one, 0 * one, one, 0 * one))
+    torch.testing.assert_close(same, images, rtol=0, atol=0.02)
+    assert utils.draw_affine(50, dict(rotate=0, shift=0.0), seeded(0)) is None
+    assert utils.draw_affine(50, {}, seeded(0)) is None
+
+
+@pytest.mark.parametrize("name", STRENGTHS)
+def test_each_strength_bounds_its_own_parameter(name):
+    strength = STRENGTHS[name]
+    matrix = utils.draw_affine(20000, {name: strength}, seeded(0))
+    inverse = torch.linalg.inv(matrix[:, :, :2].double())  # input to output: what one sees
+    values = dict(rotate=torch.rad2deg(torch.atan2(inverse[:, 1, 0], inverse[:, 0, 0])),
+                  shift=(-inverse @ matrix[:, :, 2:].double()).flatten() * 14,
+                  scale=torch.linalg.det(inverse).sqrt() - 1,
+                  shear=torch.rad2deg(torch.atan2(  # the angle between the images of the two axes
+                      -(inverse[:, :, 0] * inverse[:, :, 1]).sum(dim=1),
+                      torch.linalg.det(inverse))))
+    for other, value in values.items():
+        if other == name:
+            assert strength * 0.99 < value.max() <= strength * 1.001
+            assert -strength * 1.001 <= value.min() < -strength * 0.99
+            assert value.abs().mean().item() == pytest.approx(strength / 2, rel=0.03)  # uniform
+        else:
+            assert value.abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("wrong", [dict(flip=1), dict(rotate=-1), dict(scale=1),
+                                   dict(shift=float("nan"))])
+def test_unknown_or_impossible_strength_is_refused(wrong):
+    with pytest.raises(ValueError, match="augment is"):
+        utils.draw_affine(10, wrong, seeded(0))
+
+
+# ---- batches -----------------------------------------------------------------------------------
+def epoch(seed, augment=None, n=1000, batch_size=128):
+    images, labels = some_images(n), torch.arange(n)  # a label for each image, to follow it
+    batches = list(utils.batches(images, labels, batch_size, seeded(seed), augment or {}))
+    return torch.cat([b[0] for b in batches]), torch.cat([b[1] for b in batches]), batches
+
+
+def test_an_epoch_has_every_image_once_with_its_own_label():
+    images, labels, batches = epoch(seed=5)
+    assert [len(batch[1]) for batch in batches] == [128] * 7 + [104]
+    assert sorted(labels.tolist()) == list(range(1000)) and labels.tolist() != list(range(1000))
+    assert torch.equal(images, utils.normalise(some_images(1000)[labels].unsqueeze(1).float()))
+
+
+def test_order_and_transforms_depend_on_the_seed_alone():
+    images, labels, _ = epoch(1, STRENGTHS)
+    torch.rand(100)  # whatever else draws random numbers, dropout say, must not matter
+    torch.manual_seed(99)
+    again, same_labels, _ = epoch(1, STRENGTHS)
+    other, other_labels, _ = epoch(2, STRENGTHS)
+    assert torch.equal(labels, same_labels) and torch.equal(images, again)
+    assert not torch.equal(labels, other_labels)
+    plain, plain_labels, _ = epoch(1)
+    assert torch.equal(labels, plain_labels) and not torch.equal(images, plain)
+
+
+def test_the_next_epoch_has_another_order():
+    generator = seeded(0)
+    first, second = (next(utils.batches(some_images(300), torch.arange(300), 300, generator, {}))[1]
+                     for _ in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_what_enters_from_outside_is_background():
+    black = torch.zeros(20, 28, 28, dtype=torch.uint8)
+    images, _ = next(utils.batches(black, torch.zeros(20), 20, seeded(0), STRENGTHS))
+    assert torch.allclose(images, torch.tensor(-utils.MEAN / utils.STD))
+    assert images.is_contiguous()
+
+
+# ---- evaluation --------------------------------------------------------------------------------
+def test_evaluate_is_the_classic_pipelines_accuracy(mnist):
+    """DataLoader, ToTensor, Normalize and a loop, as everybody writes it, on real digits."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 5, stride=4), torch.nn.BatchNorm2d(4),
+                              torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(144, 10))
+    transform = transforms.Compose([transforms.ToTensor(),
+                                    transforms.Normalize((0.1307,), (0.3081,))])
+    dataset = torch.utils.data.Subset(datasets.MNIST(mnist, train=False, transform=transform),
+                                      range(1234))
+    correct, loss = 0, 0.0
+    net.eval()
+    with torch.no_grad():
+        for images, labels in torch.utils.data.DataLoader(dataset, batch_size=100):
+            logits = net(images)
+            loss += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
+            correct += (logits.argmax(dim=1) == labels).sum().item()
+    net.train()
+    images, labels = utils.load_mnist(mnist, train=False)
+    our_loss, accuracy, predictions = utils.evaluate(net, images[:1234], labels[:1234])
+    assert accuracy == 100 * correct / 1234
+    assert our_loss == pytest.approx(loss / 1234, rel=1e-5)
+    assert (predictions == labels[:1234]).sum().item() == correct
+
+
+# ---- files -------------------------------------------------------------------------------------
+def test_load_gives_back_what_save_wrote(tmp_path):
+    state = dict(a=torch.arange(3), nested=[dict(b=1.5, c="text", d=None)])
+    utils.save(tmp_path / "x.pt", state)
+    again = utils.load(tmp_path / "x.pt")
+    assert torch.equal(again.pop("a"), state.pop("a")) and again == state
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]  # nothing left beside it
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    utils.write(tmp_path / "x", "old")
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(utils.os, "fsync", full)
+    with pytest.raises(OSError):
+        utils.write(tmp_path / "x", "new, and longer")
+    assert (tmp_path / "x").read_text() == "old"
+
+
+@pytest.mark.parametrize("position", [0.3, 0.5, 0.9])
+def test_a_single_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, position):
+    utils.save(tmp_path / "x.pt", dict(weights=torch.randn(10000, generator=seeded(0))))
+    data = bytearray((tmp_path / "x.pt").read_bytes())
+    data[int(len(data) * position)] ^= 4
+    (tmp_path / "x.pt").write_bytes(data)
+    with pytest.raises(utils.UserError, match="x.pt is damaged"):
+        utils.load(tmp_path / "x.pt")
+
+
+def test_a_checkpoint_cannot_run_code(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return print, ("executed",)
+    torch.save(Evil(), tmp_path / "x.pt")
+    with pytest.raises(utils.UserError, match="not a checkpoint"):
+        utils.load(tmp_path / "x.pt")

@@ -1,0 +1,90 @@
+"""The published numbers: every one comes from a file, and the files from these nets."""
+
+import importlib
+import json
+import math
+import re
+
+import pytest
+import report
+import torch
+from conftest import ROOT
+
+import train
+import utils
+
+MODELS = ("model1", "model2", "model3")
+RUNS = [(model, folder.name) for model in MODELS
+        for folder in sorted((ROOT / "results" / model).glob("seed*"))]
+
+
+def test_every_document_says_what_the_files_say():
+    for path, text in report.documents().items():
+        assert (ROOT / path).read_text(encoding="utf-8") == text, \
+            f"{path} is out of date: python results/report.py"
+
+
+def test_a_figure_that_is_out_of_date_is_noticed():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    figures = re.findall(r"`model\d:[^`]*`\s+([\d.]+)", text)
+    assert len(figures) > 10, "the CHANGELOG quotes no experiments"
+    assert report.quoted(text.replace(f" {figures[0]} ", " 12.34 ")) == text
+    with pytest.raises(KeyError):
+        report.quoted("`model3: no such experiment` 99.99 % (n=1)")
+
+
+def test_spread_is_mean_and_sample_deviation():
+    assert report.spread([99.0, 99.2, 99.7]) == "99.30 ± 0.36 % (n=3)"
+    assert report.spread([99.5]) == "99.50 % (n=1)"
+
+
+@pytest.mark.parametrize("model, seeds", [("model1", 1), ("model2", 1), ("model3", 3)])
+def test_seeds_are_published_from_0_on_without_a_gap(model, seeds):
+    runs = report.published(model)
+    assert [run["seed"] for run in runs] == list(range(len(runs))) and len(runs) >= seeds
+    assert (ROOT / "results" / model / "seed0" / "model.pt").exists()
+
+
+@pytest.mark.parametrize("model, seed", RUNS)
+def test_a_published_run_is_of_this_net_and_recipe_and_complete(model, seed):
+    folder = ROOT / "results" / model / seed
+    args = json.loads((folder / "args.json").read_text())
+    _, net_class, recipe = train.load_model_file(model[-1])
+    assert args["recipe"] == json.loads(json.dumps(recipe))
+    assert args["parameters"] == sum(p.numel() for p in net_class().parameters())
+    assert args["data"] == "MNIST" and args["holdout"] == 0 and f"seed{args['seed']}" == seed
+    assert args["model"] == f"{model}.py"
+    rows = report.read_csv(folder / "metrics.csv")
+    assert [int(row["epoch"]) for row in rows] == list(range(1, recipe["epochs"] + 1))
+    steps = recipe["epochs"] * math.ceil(60000 / recipe["batch_size"])
+    assert len(report.read_csv(folder / "learning_rate.csv")) == steps
+    assert {path.name for path in folder.glob("*.png")} == {
+        "accuracy.png", "loss.png", "learning_rate.png", "mistakes.png"}
+
+
+def test_model_3_holds_the_target_on_every_seed():
+    assert all(run["last_five"] >= utils.TARGET and run["epochs"] <= 15
+               and run["parameters"] < utils.BUDGET for run in report.published("model3"))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_published_weights_have_their_recorded_accuracy(mnist, model):
+    folder = ROOT / "results" / model / "seed0"
+    net = importlib.import_module(model).Net()
+    net.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
+    _, accuracy, _ = utils.evaluate(net, *utils.load_mnist(mnist, train=False))
+    recorded = float(report.read_csv(folder / "metrics.csv")[-1]["test_acc"])
+    assert abs(accuracy - recorded) < 0.015  # one image, should a logit round differently
+
+
+def test_experiments_are_defined_by_their_names(tmp_path):
+    experiments = importlib.import_module("experiments")
+    names = {row["experiment"] for row in experiments.read_table()}
+    assert len(names) > 10
+    for name in names:
+        (tmp_path / "net.py").write_text(experiments.variation(name), encoding="utf-8")
+        _, net_class, _ = train.load_model_file(tmp_path / "net.py")
+        parameters = sum(p.numel() for p in net_class().parameters())
+        rows = [row for row in experiments.read_table() if row["experiment"] == name]
+        assert {int(row["parameters"]) for row in rows} == {parameters}, name
+        assert sorted(int(row["seed"]) for row in rows) == list(range(len(rows))), name
