@@ -8,7 +8,14 @@ Target
 
 Result
 Analysis
-    ANALYSIS1
+    Batch normalisation and a schedule are enough for the 99.4 % that the task asks for; the rest of
+    the repository is about getting there with fewer parameters. Nearly all of the arithmetic is in
+    the second convolution, which makes 32 maps of 24×24 pixels only for the 1×1 convolution behind
+    it to squeeze them to ten: pooling earlier is the first thing to try.
+    Training accuracy ends far above the accuracy on unseen images, so the net has room to be
+    regularised: on held-out images, with Model 3's augmentation
+    `model1: augment=dict(rotate=10, shift=1, scale=0.1)` 0 % (n=1),
+    as it is `model1:` 0 % (n=1).
 """
 
 from torch import nn

@@ -38,9 +38,7 @@ OPTIONAL = dict(augment={}, label_smoothing=0.0, average=0.0)  # and what leavin
 # ---- the model file ----------------------------------------------------------------------------
 def load_model_file(name):
     """(path, Net, RECIPE) of `name`: "1", "2" or "3" for modelN.py beside this file, or any path.
-
-    RECIPE is a copy with the optional keys filled in. Raises UserError (status 2) with the file,
-    what is wrong with it, and what was expected."""
+    Fills in RECIPE's optional keys. Raises UserError (status 2) naming the file and the fault."""
     path = utils.HERE / f"model{name}.py" if name in ("1", "2", "3") else Path(name)
     if not path.is_file() or path.suffix != ".py":
         raise UserError(f"--model {name}: no such model; expected 1, 2, 3 or the path of a Python "
@@ -111,12 +109,12 @@ def make_optimizer(net, recipe, steps_per_epoch):
 
 
 def moving_average(net, decay):
-    """(average, update): a copy of `net`, and a function that moves the copy's weights and BatchNorm
-    statistics towards the net's. Call it after each step with the number of steps before that one.
+    """(average, update): a copy of `net`, and a function that moves its weights and BatchNorm
+    statistics towards the net's. Call it after each step with the number of steps before it.
 
     0 <= decay < 1, but (1 + step) / (10 + step) as long as that is less, so that the random start
     is soon forgotten (TensorFlow's rule). Not torch's AveragedModel, which looks for the tensors
-    anew at every step: ten times the work of averaging them."""
+    anew at every step, which takes longer than averaging them."""
     if not 0 <= decay < 1:
         raise ValueError(f"average is {decay}, expected a decay from 0 to below 1")
     average = copy.deepcopy(net)
@@ -209,7 +207,7 @@ def run(args, path, net_class, recipe, train_set, test_set, folder, state):
     """Train args.seed and leave everything in `folder`. Returns the rows of metrics.csv."""
     device, judged = train_set[0].device, "val" if args.holdout else "test"
     torch.manual_seed(args.seed)
-    net = net_class().to(device)
+    net = net_class().to(device, memory_format=torch.channels_last)  # pools and BatchNorms faster
     parameters = sum(p.numel() for p in net.parameters())
     title = f"{path.stem}, {parameters:,} parameters, seed {args.seed}"
     title = f"DRY RUN, NOT MNIST: {title}" if args.dry_run else title
@@ -266,7 +264,7 @@ def run(args, path, net_class, recipe, train_set, test_set, folder, state):
 
 
 def close_runs(runs, judged):
-    """Print what several seeds say together: their last epochs, never their best."""
+    """Print what several seeds say together, by their last epoch and never by their best."""
     last = [rows[-1][f"{judged}_acc"] for rows in runs]
     held = sum(min(row[f"{judged}_acc"] for row in rows[-5:]) >= utils.TARGET for rows in runs)
     print(f"\n{len(runs)} runs, {judged} accuracy in the last epoch: {statistics.mean(last):.3f} ± "

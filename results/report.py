@@ -158,7 +158,7 @@ def quoted(text):
     accuracy = {}
     for row in read_csv(ROOT / "results" / "experiments.csv"):
         accuracy.setdefault(row["experiment"], []).append(float(row["val_acc"]))
-    return re.sub(r"`(model\d:[^`]*)`(\s+)[\d.?]+(?: ± [\d.?]+)? % \(n=[\d?]+\)",
+    return re.sub(r"`(model\d:[^`]*)`(\s+)[\d.]+(?: ± [\d.]+)?\s%\s\(n=\d+\)",
                   lambda match: f"`{match[1]}`{match[2]}{spread(accuracy[match[1]])}", text)
 
 

@@ -53,7 +53,7 @@ def test_dry_run_goes_the_whole_way_and_says_that_it_is_not_mnist(tmp_path):
     assert err == ""  # no terminal, so no progress bar
     args = json.loads((folder / "args.json").read_text())
     assert args["data"] == "rendered digits, NOT MNIST" and args["seed"] == 0
-    assert args["recipe"]["epochs"] == 2 and args["recipe"]["scheduler"]["max_lr"] == 0.2
+    assert args["recipe"]["epochs"] == 2 and args["recipe"]["scheduler"]["max_lr"] == 0.1
     assert args["torch"] == torch.__version__ and args["threads"] == 1
     rows = read_csv(folder / "metrics.csv")
     assert list(rows[0]) == ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr",
@@ -64,7 +64,7 @@ def test_dry_run_goes_the_whole_way_and_says_that_it_is_not_mnist(tmp_path):
     assert lines[1].startswith(f"Epoch  2/2 | Train Loss: {float(rows[1]['train_loss']):.4f} | ")
     assert f"Test Acc: {float(rows[1]['test_acc']):.2f}% | LR: " in lines[1]
     rates = read_csv(folder / "learning_rate.csv")
-    assert [int(row["step"]) for row in rates] == list(range(1, 17))  # 2 epochs of 2000 / 256
+    assert [int(row["step"]) for row in rates] == list(range(1, 33))  # 2 epochs of 2000 / 128
     for name in PLOTS:
         with Image.open(folder / name) as image:
             assert image.format == "PNG" and min(image.size) > 200
@@ -154,15 +154,15 @@ def test_help_names_every_flag_with_its_default(main):
 
 def test_a_copied_and_edited_model_file_trains(tmp_path):
     source = (ROOT / "model3.py").read_text(encoding="utf-8")
-    edited = source.replace("Linear(16, 10)", "Linear(16, 10, bias=False)")
-    edited = edited.replace("max_lr=0.2", "max_lr=0.05")
+    edited = source.replace("Linear(12, 10)", "Linear(12, 10, bias=False)")
+    edited = edited.replace("max_lr=0.1", "max_lr=0.05")
     assert "bias=False)," in edited and "max_lr=0.05" in edited
     (tmp_path / "my net.py").write_text(edited, encoding="utf-8")
     out, _ = run("--model", "my net.py", "--dry-run", cwd=tmp_path)
     args = json.loads((tmp_path / "runs" / "my net" / "dry-run-seed0" / "args.json").read_text())
     assert args["recipe"]["scheduler"]["max_lr"] == 0.05 and args["model"] == "my net.py"
     _, net_class, _ = train.load_model_file(str(tmp_path / "my net.py"))
-    assert args["parameters"] == sum(p.numel() for p in net_class().parameters()) == 7776
+    assert args["parameters"] == sum(p.numel() for p in net_class().parameters()) == 7788
 
 
 def test_a_summary_that_cannot_be_printed_and_plots_that_cannot_be_drawn_cost_nothing_else(

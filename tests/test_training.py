@@ -136,6 +136,19 @@ def test_the_weight_average_is_an_exponential_moving_average():
         torch.testing.assert_close(average.state_dict()[key].double(), value, rtol=1e-5, atol=1e-6)
 
 
+def test_every_step_is_averaged_once_and_knows_its_number(one_cycle, monkeypatch):
+    steps, original = [], train.moving_average
+
+    def recording(net, decay):
+        average, update = original(net, decay)
+        return average, lambda step: (steps.append(step), update(step))
+    monkeypatch.setattr(train, "moving_average", recording)
+    states = []
+    fit(one_cycle, states=states)
+    fit(one_cycle, state=states[1])
+    assert steps == [*range(20), *range(10, 20)]
+
+
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_the_net_returned_is_the_one_that_was_judged(one_cycle, average):
     states = []
