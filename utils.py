@@ -57,7 +57,7 @@ def find_mnist(data_dir=None):
     for place in places:
         if all((place / "MNIST" / "raw" / name).is_file() for name in RAW_FILES):
             return place
-    looked = " and ".join(map(str, places))
+    looked = " or ".join(map(str, places))
     print(f"MNIST is not in {looked}: downloading it into {places[0]}", flush=True)
     socket.setdefaulttimeout(20)  # seconds; torchvision sets none and might wait for ever
     try:
