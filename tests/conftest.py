@@ -1,6 +1,7 @@
 """What the tests share: where MNIST is, a way to run train.py as a user does, a tiny model file."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -65,10 +66,12 @@ def environment():
 
 
 def start(*args, cwd):
-    """train.py as a process of its own, its output to be read while it runs."""
+    """train.py as a process of its own, its output to be read while it runs. It gets Ctrl-C even if
+    the tests themselves run in the background, where shells have it ignored."""
     return subprocess.Popen([sys.executable, ROOT / "train.py", *map(str, args)], cwd=cwd,
                             text=True, env=environment(), stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE)
+                            stderr=subprocess.PIPE,
+                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
 def run(*args, cwd, status=0):
