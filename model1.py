@@ -14,8 +14,8 @@ Result
 
 Analysis
     Batch normalisation and a schedule are enough for the 99.4 % that the task asks for; the rest of
-    the repository is about getting there with fewer parameters. Nearly all of the arithmetic is in
-    the second convolution, which makes 32 maps of 24×24 pixels only for the 1×1 convolution behind
+    the repository is about getting there with fewer parameters. Most of the arithmetic is in the
+    second convolution, which makes 32 maps of 24×24 pixels only for the 1×1 convolution behind
     it to squeeze them to ten: pooling earlier is the first thing to try.
     Training accuracy ends above the accuracy on the test set, although the net never sees an image
     other than as it is: there is room for augmentation, which the next models use.

@@ -16,8 +16,7 @@ Result
 Analysis
     On 10,000 held-out training images the net reaches
     `model2:` 99.30 ± 0.02 % (n=2).
-    At this size it underfits: training accuracy ends below accuracy on unseen images. Augmentation
-    pays all the same. At a learning rate of 0.2 the net reaches
+    Augmentation pays even at this size: at a learning rate of 0.2 the net reaches
     `model2: optimizer.lr=0.2` 99.25 ± 0.07 % (n=3) with it and
     `model2: augment={}; optimizer.lr=0.2` 99.12 ± 0.10 % (n=2) without.
     A wide first layer was no help, though one seed says little:

@@ -32,6 +32,7 @@ from utils import UserError
 COUNT = ("an integer >= 1", lambda value: type(value) is int and value >= 1)
 NAMED = ("dict(name=..., ...)", lambda value: isinstance(value, dict) and "name" in value)
 REQUIRED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED)  # of a RECIPE
+FORMAT = "checkpoint of MNIST under 8,000 parameters, 1"
 OPTIONAL = dict(augment={}, label_smoothing=0.0, average=0.0)  # and what leaving one out means
 
 
@@ -47,14 +48,15 @@ def load_model_file(name):
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
+        recipe = json.loads(json.dumps(getattr(module, "RECIPE", None)))  # plain values alone
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path}: importing it raised {describe(error, path)}", 2) from None
-    missing = [what for what, kind in (("RECIPE", dict), ("Net", type))
-               if not isinstance(getattr(module, what, None), kind)]
+        raise UserError(f"{path}: reading it raised {describe(error, path)}", 2) from None
+    missing = ["RECIPE"] * (not isinstance(recipe, dict))
+    missing += ["Net"] * (not isinstance(getattr(module, "Net", None), type))
     if missing:
         raise UserError(f"{path} has no {' and no '.join(missing)}; a model file defines a dict "
                         "RECIPE and a class Net(nn.Module), as model3.py does", 2)
-    recipe = copy.deepcopy(OPTIONAL | module.RECIPE)
+    recipe = OPTIONAL | recipe
     problems = [f"unknown key {key!r}; known: {', '.join(REQUIRED | OPTIONAL)}"
                 for key in recipe if key not in REQUIRED | OPTIONAL]
     problems += [f"{key!r} is {recipe.get(key, 'missing')!r}, expected {expected}"
@@ -65,18 +67,19 @@ def load_model_file(name):
 
 
 def rehearse(path, net_class, recipe, batch_size):
-    """Train for one step on noise, on the CPU, so that a faulty Net or RECIPE ends in a message
-    (UserError, status 2) before any data is touched. Leaves the random state as it was."""
-    noise = (torch.randint(256, (batch_size, 28, 28), dtype=torch.uint8),
-             torch.arange(batch_size) % 10)
+    """One training step on noise: a faulty Net or RECIPE ends in a message (UserError, status 2)
+    before any data is touched. Leaves the random state as it was."""
+    noise, judged = ((torch.randint(256, (n, 28, 28), dtype=torch.uint8), torch.arange(n) % 10)
+                     for n in (batch_size, 500))
     with torch.random.fork_rng(devices=[]):
         try:
             net = net_class()
+            sum(p.numel() for p in net.parameters())  # a lazy layer has no number yet
             shape = net(torch.zeros(batch_size, 1, 28, 28)).shape
             if shape != (batch_size, 10):
                 raise ValueError(f"Net maps images ({batch_size}, 1, 28, 28) to {tuple(shape)}, "
                                  f"expected ({batch_size}, 10)")
-            train(net, recipe | dict(epochs=1), 0, noise, noise)
+            train(net, recipe | dict(epochs=1), 0, noise, judged)
         except (Exception, SystemExit) as error:
             raise UserError(f"{path}: a training step on {batch_size} images of noise raised "
                             f"{describe(error, path)}", 2) from None
@@ -93,12 +96,13 @@ def describe(error, path):
 def make_optimizer(net, recipe, steps_per_epoch):
     """(optimizer, one_cycle, plateau) of a recipe, the scheduler not in use being None.
 
-    OneCycleLR steps once a batch, ReduceLROnPlateau once an epoch. They have two names because
-    isinstance does not tell them apart: both are LRSchedulers."""
+    OneCycleLR steps once a batch, ReduceLROnPlateau once an epoch; both are LRSchedulers."""
     kwargs, schedule = dict(recipe["optimizer"]), dict(recipe["scheduler"])
     make, kind = getattr(torch.optim, kwargs.pop("name")), schedule.pop("name")
     if kind == "OneCycleLR" and "lr" in kwargs:
         raise ValueError("OneCycleLR sets the rate from max_lr: leave out the optimizer's lr")
+    if not 0 < (kwargs | schedule).get("max_lr", kwargs.get("lr", 1)) < math.inf:
+        raise ValueError("the learning rate is not above 0")
     optimizer = make(net.parameters(), **kwargs)
     if kind == "OneCycleLR":
         steps = recipe["epochs"] * steps_per_epoch
@@ -113,8 +117,7 @@ def moving_average(net, decay):
     statistics towards the net's. Call it after each step with the number of steps before it.
 
     0 <= decay < 1, but (1 + step) / (10 + step) as long as that is less, so that the random start
-    is soon forgotten (TensorFlow's rule). Not torch's AveragedModel, which looks for the tensors
-    anew at every step, which takes longer than averaging them."""
+    is soon forgotten (TensorFlow's rule). Faster than torch's AveragedModel."""
     if not 0 <= decay < 1:
         raise ValueError(f"average is {decay}, expected a decay from 0 to below 1")
     average = copy.deepcopy(net)
@@ -225,8 +228,10 @@ def run(args, path, net_class, recipe, train_set, test_set, folder, state):
             started=time.strftime("%Y-%m-%d %H:%M")), indent=2) + "\n")
 
     def after_epoch(state):
-        utils.save(folder / "last.pt", state | dict(identity=identity(args, recipe, net), args=(
-            vars(args) | dict(device=device.type, out=None, runs=1, no_progress=False))))
+        model = args.model if args.model in ("1", "2", "3") else str(path.resolve())
+        utils.save(folder / "last.pt", state | dict(format=FORMAT, args=vars(args) | dict(
+            model=model, device=device.type, out=None, runs=1, no_progress=False),
+            identity=identity(args, recipe, net)))
         utils.write_csv(folder / "metrics.csv", state["rows"])
         row, part = state["rows"][-1], judged.title()
         print(f"Epoch {row['epoch']:2d}/{recipe['epochs']} | Train Loss: {row['train_loss']:.4f} | "
@@ -274,8 +279,7 @@ def close_runs(runs, judged):
 
 def identity(args, recipe, net):
     """What a checkpoint and the run that resumes from it must have in common."""
-    return dict(recipe=recipe, seed=args.seed, holdout=args.holdout, dry_run=args.dry_run,
-                Net=str(net))
+    return recipe | dict(seed=args.seed, holdout=args.holdout, dry_run=args.dry_run, Net=str(net))
 
 
 def describe_device(device):
@@ -286,8 +290,8 @@ def describe_device(device):
 def new_folder(out, name):
     """Make out/name, or the first of out/name-2, out/name-3, ... that does not exist."""
     for count in itertools.count(1):
-        with contextlib.suppress(FileExistsError):
-            folder = out / (name if count == 1 else f"{name}-{count}")
+        folder = out / (name if count == 1 else f"{name}-{count}")
+        if not folder.exists():
             folder.mkdir(parents=True)
             return folder
 
@@ -361,15 +365,14 @@ def load_data(args):
 
 
 def main(argv=None):
-    """The command line. Returns the exit status: 0, 1 (data, files, a failed run), 2 (arguments,
-    model file) or 130 (Ctrl-C)."""
+    """Returns the exit status: 0, 1 (data, files, run), 2 (arguments, model file), 130 (Ctrl-C)."""
     args, state, folder, later = parse_arguments(argv), None, None, []
     try:
         # 1. Whatever is wrong with the arguments, the checkpoint or the model file shows here.
-        if args.resume:
+        if args.resume is not None:
             folder = Path(args.resume)
             state = utils.load(folder / "last.pt")
-            if not isinstance(state, dict) or not {"args", "identity"} <= state.keys():
+            if not isinstance(state, dict) or state.get("format") != FORMAT:
                 raise UserError(f"{folder / 'last.pt'} is not a checkpoint of train.py")
             args = parse_arguments(argv, state["args"])
         path, net_class, recipe = load_model_file(args.model)
@@ -381,16 +384,16 @@ def main(argv=None):
         n = 2000 if args.dry_run else 60000 - args.holdout
         if recipe["batch_size"] > n:
             raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}, the "
-                            "number of training images", 2)
+                            "number of training images (60,000 less --holdout)", 2)
         rehearse(path, net_class, recipe, n % recipe["batch_size"] or recipe["batch_size"])
         now = identity(args, recipe, net_class())
-        differ = [key for key in now if state and now[key] != state["identity"][key]]
+        differ = [key for key in now if state and now[key] != state["identity"].get(key)]
         if differ:
             raise UserError(f"{folder / 'last.pt'} comes from a run with another "
                             f"{', '.join(differ)} than {path} and the command line give now")
         device = utils.pick_device(args.device)
         print(f"Device: {describe_device(device)}, torch {torch.__version__}, "
-              f"{torch.get_num_threads()} threads")
+              f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}")
         # 2. The whole data set goes into the device's memory.
         train_set, test_set = ([part.to(device) for part in data] for data in load_data(args))
         # 3. A folder and a run for every seed.
@@ -422,4 +425,5 @@ def main(argv=None):
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ± stops no run
     sys.exit(main())

@@ -27,8 +27,7 @@ RAW_FILES = {  # bytes and MD5. torchvision checks the archives it downloads, bu
 
 
 class UserError(Exception):
-    """Something the user can put right: main() prints the message alone and exits with `status`, 2
-    for a wrong command line or model file, else 1."""
+    """Something the user can put right; main() prints the message alone and exits with `status`."""
 
     def __init__(self, message, status=1):
         super().__init__(message)
@@ -51,8 +50,8 @@ def pick_device(name="auto"):
 def find_mnist(data_dir=None):
     """The folder that holds MNIST/raw/ with the four raw files, downloaded if it is not there.
 
-    Looks in `data_dir` or, without one, in data/ and ../shared/mnist/ beside this file; downloads
-    into the first of these. Raises UserError if that fails."""
+    Looks in `data_dir`, else in data/ and ../shared/mnist/ beside this file; downloads into the
+    first of these. Raises UserError if that fails."""
     places = [Path(data_dir)] if data_dir else [HERE / "data", HERE.parent / "shared" / "mnist"]
     for place in places:
         if all((place / "MNIST" / "raw" / name).is_file() for name in RAW_FILES):
@@ -91,8 +90,7 @@ def load_mnist(root, train):
 
 
 def rendered_digits(n, seed):
-    """n digits in Pillow's own font, warped at random, to try an installation on: not MNIST.
-
+    """n digits in Pillow's own font, warped at random: not MNIST, but enough to try an installation.
     Returns images (n, 28, 28) uint8 and labels (n,) int64."""
     glyphs = []
     for digit in "0123456789":
@@ -183,8 +181,7 @@ def evaluate(net, images, labels, batch_size=500):
 
 # ---- files of a run ----------------------------------------------------------------------------
 def write(path, data):
-    """Write bytes or str such that after a kill at any moment the old or the new file is there,
-    never half of one: written beside, flushed to the disk, then renamed."""
+    """Write bytes or str so that a kill at any moment leaves the old or the new, never half."""
     path = Path(path)
     beside = path.with_name(path.name + ".part")
     with open(beside, "wb") as file:
@@ -210,8 +207,7 @@ def save(path, state):
 def load(path):
     """What save() wrote, on the CPU. Raises UserError if it is missing, damaged or foreign.
 
-    The zip's checksums are read first, because torch.load does not, and weights_only keeps a
-    foreign file from running code."""
+    The zip's checksums come first, because torch.load ignores them; weights_only runs no code."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():

@@ -9,7 +9,7 @@ after a colon and separated by semicolons, what is different in it. That is an e
 c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and ReLU, v8 the same without
 padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the convolution in c8M), c8k6s3 has a
 6×6 kernel and stride 3. `model3:` alone is the model as it is. Runs that experiments.csv holds
-already are not repeated."""
+already are not repeated, unless --table names another file."""
 
 import argparse
 import csv
@@ -53,6 +53,8 @@ class Net(nn.Module):
 def variation(experiment):
     """The source of a model file for an experiment's name."""
     model, _, changes = experiment.partition(":")
+    if model not in ("model1", "model2", "model3"):
+        sys.exit(f"experiments.py: {experiment!r} does not begin with model1:, model2: or model3:")
     source = (HERE.parent / f"{model}.py").read_text(encoding="utf-8")
     for change in filter(None, map(str.strip, changes.split(";"))):
         if "=" in change:
@@ -94,16 +96,16 @@ def table_row(experiment, folder):
         round(sum(float(row["seconds"]) for row in rows), 1), args["torch"])))
 
 
-def read_table():
-    if not TABLE.exists():
+def read_table(table=TABLE):
+    if not table.exists():
         return []
-    with open(TABLE, newline="", encoding="utf-8") as file:
+    with open(table, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
-def add_row(row):
-    new = not TABLE.exists()
-    with open(TABLE, "a", newline="", encoding="utf-8") as file:
+def add_row(row, table=TABLE):
+    new = not table.exists()
+    with open(table, "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()
@@ -116,15 +118,16 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1")
+    parser.add_argument("--table", type=Path, default=TABLE, help="where to add the runs")
     args = parser.parse_args()
-    done = {(row["experiment"], int(row["seed"])) for row in read_table()}
+    done = {(row["experiment"], int(row["seed"])) for row in read_table(args.table)}
     todo = [(experiment, seed) for seed in range(args.seeds) for experiment in args.experiments
             if (experiment, seed) not in done]
     for experiment, _ in todo:
         compile(variation(experiment), experiment, "exec")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for row in pool.map(lambda item: measure(*item), todo):
-            add_row(row)
+            add_row(row, args.table)
 
 
 if __name__ == "__main__":

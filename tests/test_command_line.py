@@ -295,6 +295,15 @@ BROKEN = {  # model files, and what the message must say about them
     "option.py": (PLATEAU + "RECIPE['optimizer']['speed'] = 1\n", ["speed"]),
     "scheduler.py": (PLATEAU + "RECIPE['scheduler'] = dict(name='Step')\n",
                      ["scheduler 'Step'", "OneCycleLR"]),
+    "tensor.py": ("import torch\n" + ONE_CYCLE + "RECIPE['average'] = torch.tensor(0.9)\n",
+                  ["not JSON serializable"]),
+    "module.py": (ONE_CYCLE + "RECIPE['augment'] = nn\n", ["not JSON serializable"]),
+    "negative.py": (PLATEAU + "RECIPE['optimizer']['lr'] = -0.1\n", ["rate is not above 0"]),
+    "negative_peak.py": (ONE_CYCLE + "RECIPE['scheduler']['max_lr'] = -0.1\n",
+                         ["rate is not above 0"]),
+    "lazy.py": (ONE_CYCLE.replace("Linear(256", "LazyLinear(").replace("(, ", "("), ["uninit"]),
+    "fixed.py": (ONE_CYCLE.replace("layers(images)", "layers(images.view(50, 1, 28, 28))"),
+                 ["RuntimeError", "invalid for input"]),
     "two_rates.py": (ONE_CYCLE + "RECIPE['optimizer']['lr'] = 1\n", ["leave out"]),
     "closure.py": (PLATEAU + "RECIPE['optimizer'] = dict(name='LBFGS')\n", ["closure"]),
     "shape.py": (ONE_CYCLE.replace("Linear(256, 10)", "Linear(256, 11)"),
@@ -352,6 +361,7 @@ def test_errors_of_a_process_end_in_one_message_and_a_status(tmp_path, one_cycle
     """Those that need a process: exit statuses as a shell sees them, no network, files."""
     (tmp_path / "bad.py").write_text("1 / 0\n")
     (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at all")
     (tmp_path / "explodes.py").write_text(ONE_CYCLE.replace("max_lr=0.1", "max_lr=1e6"))
     (tmp_path / "foreign").mkdir()
     torch.save([1, 2], tmp_path / "foreign" / "last.pt")
@@ -363,6 +373,7 @@ def test_errors_of_a_process_end_in_one_message_and_a_status(tmp_path, one_cycle
         ("--data-dir", "empty"): (1, ["download failed", "empty/MNIST/raw", "--data-dir",
                                       *utils.RAW_FILES]),
         ("--dry-run", "--model", one_cycle, "--out", "file"): (1, ["file/"]),
+        ("--dry-run", "--model", one_cycle, "--out", "dangling"): (1, ["dangling"]),
         ("--resume", "nowhere"): (1, ["nowhere/last.pt: no such checkpoint"]),
         ("--resume", "foreign"): (1, ["foreign/last.pt is not a checkpoint"]),
         ("--resume", "text"): (1, ["text/last.pt is damaged"]),
@@ -379,7 +390,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path, main, one_cycle):
     assert main("--model", one_cycle, "--dry-run", "--epochs", "1")[0] == 0
     folder = tmp_path / "runs" / "one_cycle" / "dry-run-seed0"
     before = (folder / "last.pt").read_bytes()
-    for change, part in [(("label_smoothing=0.02", "label_smoothing=0.1"), "recipe"),
+    for change, part in [(("label_smoothing=0.02", "label_smoothing=0.1"), "label_smoothing"),
                          (("Dropout(0.1)", "Dropout(0.2)"), "Net"),
                          (("nn.ReLU()", "nn.GELU()"), "Net")]:
         one_cycle.write_text(ONE_CYCLE.replace(*change))
@@ -387,7 +398,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path, main, one_cycle):
         assert status == 1 and f"last.pt comes from a run with another {part}" in err
         assert err.count("\n") == 1
     one_cycle.write_text(ONE_CYCLE)
-    for flag, value, part in [("--seed", "1", "seed"), ("--epochs", "3", "recipe")]:
+    for flag, value, part in [("--seed", "1", "seed"), ("--epochs", "3", "epochs")]:
         status, _, err = main("--resume", folder, flag, value)
         assert status == 1 and f"another {part}" in err
     assert (folder / "last.pt").read_bytes() == before
