@@ -90,7 +90,7 @@ def load_mnist(root, train):
 
 
 def rendered_digits(n, seed):
-    """n digits in Pillow's own font, warped at random: not MNIST, but enough to try an installation.
+    """n digits in Pillow's own font, warped at random: not MNIST, but enough to try things out.
     Returns images (n, 28, 28) uint8 and labels (n,) int64."""
     glyphs = []
     for digit in "0123456789":
