@@ -32,8 +32,8 @@ from utils import UserError
 COUNT = ("an integer >= 1", lambda value: type(value) is int and value >= 1)
 NAMED = ("dict(name=..., ...)", lambda value: isinstance(value, dict) and "name" in value)
 REQUIRED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED)  # of a RECIPE
-FORMAT = "checkpoint of MNIST under 8,000 parameters, 1"
-OPTIONAL = dict(augment={}, label_smoothing=0.0, average=0.0)  # and what leaving one out means
+FORMAT = "checkpoint of MNIST under 8,000 parameters, 2"
+OPTIONAL = dict(augment={}, deskew=False, label_smoothing=0.0, average=0.0)  # if left out
 
 
 # ---- the model file ----------------------------------------------------------------------------
@@ -51,11 +51,9 @@ def load_model_file(name):
         recipe = json.loads(json.dumps(getattr(module, "RECIPE", None)))  # plain values alone
     except (Exception, SystemExit) as error:
         raise UserError(f"{path}: reading it raised {describe(error, path)}", 2) from None
-    missing = ["RECIPE"] * (not isinstance(recipe, dict))
-    missing += ["Net"] * (not isinstance(getattr(module, "Net", None), type))
-    if missing:
-        raise UserError(f"{path} has no {' and no '.join(missing)}; a model file defines a dict "
-                        "RECIPE and a class Net(nn.Module), as model3.py does", 2)
+    if not isinstance(recipe, dict) or not isinstance(getattr(module, "Net", None), type):
+        raise UserError(f"{path} has no {'Net' if isinstance(recipe, dict) else 'RECIPE'}; a model "
+                        "file defines a dict RECIPE and a class Net(nn.Module), like model3.py", 2)
     recipe = OPTIONAL | recipe
     problems = [f"unknown key {key!r}; known: {', '.join(REQUIRED | OPTIONAL)}"
                 for key in recipe if key not in REQUIRED | OPTIONAL]
@@ -94,9 +92,7 @@ def describe(error, path):
 
 # ---- training ----------------------------------------------------------------------------------
 def make_optimizer(net, recipe, steps_per_epoch):
-    """(optimizer, one_cycle, plateau) of a recipe, the scheduler not in use being None.
-
-    OneCycleLR steps once a batch, ReduceLROnPlateau once an epoch; both are LRSchedulers."""
+    """(optimizer, one_cycle, plateau) of a recipe; the scheduler that is not in use is None."""
     kwargs, schedule = dict(recipe["optimizer"]), dict(recipe["scheduler"])
     make, kind = getattr(torch.optim, kwargs.pop("name")), schedule.pop("name")
     if kind == "OneCycleLR" and "lr" in kwargs:
@@ -113,11 +109,11 @@ def make_optimizer(net, recipe, steps_per_epoch):
 
 
 def moving_average(net, decay):
-    """(average, update): a copy of `net`, and a function that moves its weights and BatchNorm
-    statistics towards the net's. Call it after each step with the number of steps before it.
+    """(average, update): a copy of `net`, and a function of the number of steps before, to be
+    called after each, that moves its weights and BatchNorm statistics towards the net's.
 
-    0 <= decay < 1, but (1 + step) / (10 + step) as long as that is less, so that the random start
-    is soon forgotten (TensorFlow's rule). Faster than torch's AveragedModel."""
+    0 <= decay < 1, but at first the smaller (1 + step) / (10 + step), TensorFlow's rule, so that
+    the random start is soon forgotten. Faster than torch's AveragedModel."""
     if not 0 <= decay < 1:
         raise ValueError(f"average is {decay}, expected a decay from 0 to below 1")
     average = copy.deepcopy(net)
@@ -167,7 +163,7 @@ def train(net, recipe, seed, train_set, test_set, judged="test", state=None, aft
             # 2. Forward.
             logits = net(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe["label_smoothing"])
-            losses[step] = loss.detach()
+            losses[step] = loss.detach() * len(labels)  # the last batch may be smaller
             correct += (logits.argmax(dim=1) == labels).sum()
             if step % check_every == 0 or step == steps - 1:
                 stop_unless_finite(losses[:step + 1], epoch)
@@ -179,9 +175,8 @@ def train(net, recipe, seed, train_set, test_set, judged="test", state=None, aft
             rates.append(optimizer.param_groups[0]["lr"])
             if one_cycle:
                 one_cycle.step()
-        # 4. The epoch's figures. The last batch may be smaller and then weighs less.
-        sizes = torch.tensor([batch_size] * (steps - 1) + [n - batch_size * (steps - 1)])
-        train_loss = (losses.cpu().double() @ sizes.double()).item() / n
+        # 4. The epoch's figures.
+        train_loss = losses.cpu().double().sum().item() / n
         test_loss, test_acc, _ = utils.evaluate(average, *test_set)
         stop_unless_finite(torch.tensor([test_loss]), epoch, last_step=steps)
         if plateau:
@@ -212,8 +207,8 @@ def run(args, path, net_class, recipe, train_set, test_set, folder, state):
     torch.manual_seed(args.seed)
     net = net_class().to(device, memory_format=torch.channels_last)  # pools and BatchNorms faster
     parameters = sum(p.numel() for p in net.parameters())
-    title = f"{path.stem}, {parameters:,} parameters, seed {args.seed}"
-    title = f"DRY RUN, NOT MNIST: {title}" if args.dry_run else title
+    title = (f"{'DRY RUN, NOT MNIST: ' * args.dry_run}{path.stem}, {parameters:,} parameters, "
+             f"seed {args.seed}")
     if not state:
         try:  # a copy, in eval mode, on the CPU: the summary runs it on noise and knows no MPS
             with torch.random.fork_rng(devices=[]):
@@ -233,17 +228,16 @@ def run(args, path, net_class, recipe, train_set, test_set, folder, state):
             model=model, device=device.type, out=None, runs=1, no_progress=False),
             identity=identity(args, recipe, net)))
         utils.write_csv(folder / "metrics.csv", state["rows"])
-        row, part = state["rows"][-1], judged.title()
-        print(f"Epoch {row['epoch']:2d}/{recipe['epochs']} | Train Loss: {row['train_loss']:.4f} | "
-              f"Train Acc: {row['train_acc']:.2f}% | {part} Loss: {row[f'{judged}_loss']:.4f} | "
-              f"{part} Acc: {row[f'{judged}_acc']:.2f}% | LR: {row['lr']:.6f} | "
-              f"{row['seconds']:.1f}s", flush=True)
+        epoch, train_loss, train_acc, loss, acc, lr, seconds = state["rows"][-1].values()
+        print(f"Epoch {epoch:2d}/{recipe['epochs']} | Train Loss: {train_loss:.4f} | Train Acc: "
+              f"{train_acc:.2f}% | {judged.title()} Loss: {loss:.4f} | {judged.title()} Acc: "
+              f"{acc:.2f}% | LR: {lr:.6f} | {seconds:.1f}s", flush=True)
 
     net, rows, rates = train(net, recipe, args.seed, train_set, test_set, judged, state,
                              after_epoch, progress=not args.no_progress)
     _, _, predictions = utils.evaluate(net, *test_set)
     utils.save(folder / "model.pt", {key: value.cpu() for key, value in net.state_dict().items()})
-    utils.write_csv(folder / "metrics.csv", rows)
+    utils.write_csv(folder / "metrics.csv", rows)  # a kill may have come before after_epoch's
     utils.write_csv(folder / "learning_rate.csv",
                     [dict(step=i, lr=f"{rate:.6g}") for i, rate in enumerate(rates, 1)])
     try:
@@ -287,10 +281,11 @@ def describe_device(device):
     return f"{device.type} ({name}, {os.cpu_count()} cores)"
 
 
-def new_folder(out, name):
-    """Make out/name, or the first of out/name-2, out/name-3, ... that does not exist."""
+def new_folder(args, model):
+    """Make runs/MODEL/seedS, or the first of seedS-2, seedS-3, ... that does not exist."""
+    name = f"{'dry-run-' * args.dry_run}seed{args.seed}"
     for count in itertools.count(1):
-        folder = out / (name if count == 1 else f"{name}-{count}")
+        folder = Path(args.out or f"runs/{model}") / (name if count == 1 else f"{name}-{count}")
         if not folder.exists():
             folder.mkdir(parents=True)
             return folder
@@ -331,19 +326,18 @@ def parse_arguments(argv=None, saved=None):
         help="train N seeds from S on and close with mean and standard deviation (default: 1)")
     arg("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
         help="where to train; auto is the first there is of cuda, mps, cpu (default: auto)")
-    arg("--data-dir", metavar="FOLDER",
-        help="folder that holds MNIST/raw/, or to download it to (default: data/ or else "
-             "../shared/mnist/ beside train.py, downloaded to data/ if in neither)")
+    arg("--data-dir", metavar="FOLDER", help="holds MNIST/raw/, or is to be downloaded to (default:"
+        " data/ or else ../shared/mnist/ beside train.py, downloaded to data/ if in neither)")
     arg("--out", metavar="FOLDER",
         help="where the run makes its folder seedS, or seedS-2 ... (default: runs/MODEL)")
     arg("--holdout", type=number(int, 0, 59999), default=0, metavar="N",
-        help="judge by the last N training images, train on the others and leave the test set "
-             "closed, as every choice should be made (default: 0 images)")
+        help="make choices with this: judge by the last N training images, train on the others, "
+             "leave the test set closed (default: 0 images)")
     arg("--resume", metavar="FOLDER",
         help="continue the run in FOLDER after its last finished epoch (default: off)")
     arg("--dry-run", action="store_true",
-        help="try the installation in seconds, without data or network: 2 epochs on digits "
-             "rendered on the fly, NOT MNIST (default: off)")
+        help="try the installation without data or network: 2 epochs on digits rendered on the "
+             "fly, NOT MNIST (default: off)")
     arg("--no-progress", action="store_true", help="no progress bar (default: in a terminal, one)")
     args = parser.parse_args(argv, argparse.Namespace(**(saved or {})))
     if args.resume and (args.out or args.runs > 1):
@@ -352,16 +346,15 @@ def parse_arguments(argv=None, saved=None):
 
 
 def load_data(args):
-    """((images, labels) to train on, (images, labels) to judge by), uint8 and int64, on the CPU."""
+    """[images, labels] to train on and [images, labels] to judge by, uint8 and int64."""
     if args.dry_run:
         print("*** DRY RUN on digits rendered on the fly, NOT MNIST ***")
         return utils.rendered_digits(2000, seed=0), utils.rendered_digits(500, seed=1)
     root = utils.find_mnist(args.data_dir)
-    images, labels = utils.load_mnist(root, train=True)
+    train_set = utils.load_mnist(root, train=True)
     if args.holdout:
-        kept = len(images) - args.holdout
-        return (images[:kept], labels[:kept]), (images[kept:], labels[kept:])
-    return (images, labels), utils.load_mnist(root, train=False)
+        return zip(*(part.split([60000 - args.holdout, args.holdout]) for part in train_set))
+    return train_set, utils.load_mnist(root, train=False)
 
 
 def main(argv=None):
@@ -384,7 +377,7 @@ def main(argv=None):
         n = 2000 if args.dry_run else 60000 - args.holdout
         if recipe["batch_size"] > n:
             raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}, the "
-                            "number of training images (60,000 less --holdout)", 2)
+                            "number of training images", 2)
         rehearse(path, net_class, recipe, n % recipe["batch_size"] or recipe["batch_size"])
         now = identity(args, recipe, net_class())
         differ = [key for key in now if state and now[key] != state["identity"].get(key)]
@@ -395,29 +388,28 @@ def main(argv=None):
         print(f"Device: {describe_device(device)}, torch {torch.__version__}, "
               f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}")
         # 2. The whole data set goes into the device's memory.
-        train_set, test_set = ([part.to(device) for part in data] for data in load_data(args))
+        train_set, test_set = ([part.to(device) for part in each] for each in load_data(args))
+        for each in (train_set, test_set):
+            each[0] = utils.deskew(each[0]) if recipe["deskew"] else each[0]
         # 3. A folder and a run for every seed.
         seeds, runs = range(args.seed, args.seed + args.runs), []
         for seed in seeds:
             args.seed, later = seed, seeds[len(runs) + 1:]
             if not args.resume:
-                folder = new_folder(Path(args.out or f"runs/{path.stem}"),
-                                    f"{'dry-run-' if args.dry_run else ''}seed{seed}")
+                folder = new_folder(args, path.stem)
             runs.append(run(args, path, net_class, recipe, train_set, test_set, folder, state))
         if len(runs) > 1:
             close_runs(runs, "val" if args.holdout else "test")
         return 0
-    except UserError as error:
-        print(f"train.py: error: {error}", file=sys.stderr)
-        return error.status
-    except OSError as error:  # no right to write, disk full, --out names a file, ...
-        print(f"train.py: error: {error.filename or ''}: {error.strerror or error}",
+    except (UserError, OSError) as error:  # OSError: no right to write, disk full, ...
+        named = getattr(error, "filename", None)
+        print(f"train.py: error: {f'{named}: {error.strerror}' if named else error}",
               file=sys.stderr)
-        return 1
+        return getattr(error, "status", 1)
     except KeyboardInterrupt:
-        saved = folder and (folder / "last.pt").exists()
         print("\nInterrupted. " + ("The last finished epoch is saved; continue with:\n  python "
-              f"train.py --resume {shlex.quote(str(folder))}" if saved else
+              f"train.py --resume {shlex.quote(str(folder))}"
+              if folder and (folder / "last.pt").exists() else
               "No epoch was finished, so there is nothing to resume."), file=sys.stderr)
         if later:
             print(f"Seeds not begun: --seed {later[0]} --runs {len(later)}", file=sys.stderr)

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 HERE = Path(__file__).resolve().parent
 MEAN, STD = 0.1307, 0.3081  # of all training pixels on the scale 0..1; a test recomputes them
+CENTRES = (torch.arange(28) + 0.5) / 14 - 1  # of the pixels, in a grid that runs from -1 to 1
 TARGET, BUDGET = 99.4, 8000  # % in each of the last five epochs, with fewer parameters than this
 RAW_FILES = {  # bytes and MD5. torchvision checks the archives it downloads, but not these.
     "train-images-idx3-ubyte": (47040016, "6bbc9ace898e44ae57da46a324031adb"),
@@ -28,7 +29,6 @@ RAW_FILES = {  # bytes and MD5. torchvision checks the archives it downloads, bu
 
 class UserError(Exception):
     """Something the user can put right; main() prints the message alone and exits with `status`."""
-
     def __init__(self, message, status=1):
         super().__init__(message)
         self.status = status
@@ -36,9 +36,8 @@ class UserError(Exception):
 
 # ---- device and data ---------------------------------------------------------------------------
 def pick_device(name="auto"):
-    """The torch.device `name`; "auto" is the first there is of cuda, mps, cpu.
-
-    Raises UserError (status 2) if a device asked for by name is not there."""
+    """The torch.device `name`; "auto" is the first there is of cuda, mps, cpu. Raises UserError
+    (status 2) if a device asked for by name is not there."""
     available = (["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
                  + ["cpu"])
     if name != "auto" and name not in available:
@@ -48,10 +47,9 @@ def pick_device(name="auto"):
 
 
 def find_mnist(data_dir=None):
-    """The folder that holds MNIST/raw/ with the four raw files, downloaded if it is not there.
-
-    Looks in `data_dir`, else in data/ and ../shared/mnist/ beside this file; downloads into the
-    first of these. Raises UserError if that fails."""
+    """The folder that holds MNIST/raw/ with the four raw files: `data_dir`, else data/ or
+    ../shared/mnist/ beside this file; if they are nowhere, they are downloaded into the first of
+    these. Raises UserError if that fails."""
     places = [Path(data_dir)] if data_dir else [HERE / "data", HERE.parent / "shared" / "mnist"]
     for place in places:
         if all((place / "MNIST" / "raw" / name).is_file() for name in RAW_FILES):
@@ -64,9 +62,9 @@ def find_mnist(data_dir=None):
         with contextlib.redirect_stdout(io.StringIO()):  # the mirrors' failures: see below
             datasets.MNIST(places[0], download=True)
     except Exception as error:  # a dozen kinds: no network, no right to write, half an archive ...
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"MNIST is not in {looked}, and the download failed:\n  {reason}\n"
+            f"MNIST is not in {looked}, and the download failed:\n  "
+            f"{' '.join(str(error).split()) or type(error).__name__}\n"
             f"Run this again where there is a network; or put these four files into\n"
             f"{places[0] / 'MNIST' / 'raw'}/:\n  {'  '.join(RAW_FILES)}\n"
             "or name a folder that holds MNIST/raw/ with --data-dir.") from None
@@ -75,7 +73,6 @@ def find_mnist(data_dir=None):
 
 def load_mnist(root, train):
     """The 60,000 training or the 10,000 test images (N, 28, 28) uint8 and their labels (N,) int64.
-
     Raises UserError if a raw file is not, byte for byte, the published one."""
     contents = []
     for kind in ("images-idx3", "labels-idx1"):
@@ -104,7 +101,24 @@ def rendered_digits(n, seed):
     return warp(images, thetas).round().to(torch.uint8).squeeze(1), labels
 
 
-# ---- augmentation, batches, evaluation ---------------------------------------------------------
+# ---- deskewing, augmentation, batches, evaluation ----------------------------------------------
+def deskew(images):
+    """uint8 images (N, 28, 28), each sheared along its rows about the ink's centre until x and y of
+    the ink are uncorrelated: slanted digits stand upright, and no label is needed. An old remedy,
+    as in LeCun et al. 1998 (http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf)."""
+    upright, centres = [], CENTRES.to(images.device)
+    for batch in images.split(1000):
+        ink = batch.float()
+        rows = ink.sum(dim=2)  # (B, 28): ink in each row
+        y = rows @ centres / rows.sum(dim=1).clamp(min=1)  # clamped for an empty image
+        dy = centres - y[:, None]
+        slope = ((ink @ centres) * dy).sum(dim=1) / (rows * dy ** 2).sum(dim=1).clamp(min=1)
+        thetas = torch.eye(2, 3, device=images.device).repeat(len(batch), 1, 1)
+        thetas[:, 0, 1], thetas[:, 0, 2] = slope, -slope * y
+        upright.append(warp(ink.unsqueeze(1), thetas).round().to(torch.uint8).squeeze(1))
+    return torch.cat(upright)
+
+
 def affine_matrix(angle, shift_x, shift_y, scale, shear):
     """Output-to-input matrices (N, 2, 3) for affine_grid from five tensors of shape (N,).
 
@@ -120,7 +134,6 @@ def affine_matrix(angle, shift_x, shift_y, scale, shear):
 
 def draw_affine(n, augment, generator):
     """n random matrices (n, 2, 3), every parameter uniform within ± its strength; None for none.
-
     augment: a dict with any of rotate, shear (degrees), shift (pixels), scale (a fraction below
     1). Raises ValueError for anything else in it."""
     strengths = dict(rotate=0, shift=0, scale=0, shear=0) | augment
@@ -139,7 +152,7 @@ def draw_affine(n, augment, generator):
 def warp(images, thetas):
     """Float images (B, 1, 28, 28) resampled bilinearly through thetas (B, 2, 3), zeros outside:
     the sampler of Spatial Transformer Networks (https://arxiv.org/abs/1506.02025)."""
-    centres = (torch.arange(28, device=images.device) + 0.5) / 14 - 1  # of the pixels
+    centres = CENTRES.to(images.device)
     x, y = centres.repeat(28), centres.repeat_interleave(28)
     grid = thetas @ torch.stack([x, y, torch.ones_like(x)])  # (B, 2, 784). F.affine_grid does the
     grid = grid.view(-1, 2, 28, 28).permute(0, 2, 3, 1)  # same, but slowly: one product an image
@@ -152,11 +165,10 @@ def normalise(images):
 
 
 def batches(images, labels, batch_size, generator, augment):
-    """One epoch: yields normalised images (B, 1, 28, 28) and labels (B,), every image once.
-
-    images (N, 28, 28) uint8 and labels (N,) lie on the device. `generator` is on the CPU and
-    serves nothing else, so that order and transforms depend on its seed alone, not on the device
-    nor on dropout. The last batch holds what is left and may be smaller."""
+    """One epoch: yields normalised images (B, 1, 28, 28) and labels (B,), every image once; the
+    last batch may be smaller. images (N, 28, 28) uint8 and labels (N,) lie on the device,
+    `generator` on the CPU; it serves nothing else, so that order and transforms depend on its seed
+    alone, not on the device nor on dropout."""
     order = torch.randperm(len(images), generator=generator).to(images.device)
     thetas = draw_affine(len(images), augment, generator)
     thetas = None if thetas is None else thetas.to(images.device)  # one copy an epoch
@@ -205,9 +217,8 @@ def save(path, state):
 
 
 def load(path):
-    """What save() wrote, on the CPU. Raises UserError if it is missing, damaged or foreign.
-
-    The zip's checksums come first, because torch.load ignores them; weights_only runs no code."""
+    """What save() wrote, on the CPU. Raises UserError if it is missing, damaged or foreign. The
+    zip's checksums come first, because torch.load ignores them; weights_only runs no code."""
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip():
@@ -234,21 +245,18 @@ def plot(title, xlabel, ylabel, lines):
 
 def curves(rows, rates, title):
     """{file name: Figure}: accuracy and loss over epochs, learning rate over steps.
-
     rows: those of metrics.csv. rates: the learning rate of every step."""
     epochs, parts = [row["epoch"] for row in rows], [key[:-4] for key in rows[0] if "_acc" in key]
-    accuracy, loss = ({part: [row[f"{part}_{key}"] for row in rows] for part in parts}
-                      for key in ("acc", "loss"))
-    figures = {
-        "accuracy.png": plot(title, "epoch", "accuracy (%)", {
-            f"{part}: {ys[-1]:.2f}% at the end": (epochs, ys) for part, ys in accuracy.items()}
-            | {f"target: {TARGET}%": ([epochs[0], epochs[-1]], [TARGET, TARGET])}),
-        "loss.png": plot(title, "epoch", "loss (cross-entropy)", {
-            f"{part}: {ys[-1]:.4f} at the end": (epochs, ys) for part, ys in loss.items()}),
-        "learning_rate.png": plot(title, "step", "learning rate", {
-            f"highest: {max(rates):.4g}": (range(1, len(rates) + 1), rates)})}
+    accuracy, loss = ({f"{part}: {rows[-1][f'{part}_{key}']:{digits}}{unit} at the end": (
+        epochs, [row[f"{part}_{key}"] for row in rows]) for part in parts}
+        for key, digits, unit in (("acc", ".2f", "%"), ("loss", ".4f", "")))
+    accuracy[f"target: {TARGET}%"] = epochs, [TARGET] * len(epochs)
+    steps = {f"highest: {max(rates):.4g}": (range(1, len(rates) + 1), rates)}
+    figures = {"accuracy.png": plot(title, "epoch", "accuracy (%)", accuracy),
+               "loss.png": plot(title, "epoch", "loss (cross-entropy)", loss),
+               "learning_rate.png": plot(title, "step", "learning rate", steps)}
     # Epoch 1 may start below the axis: what is to be seen lies above it.
-    low = min(y for ys in accuracy.values() for y in ys[1:] or ys)
+    low = min(y for _, ys in accuracy.values() for y in ys[1:] or ys)
     figures["accuracy.png"].axes[0].set_ylim(math.floor(min(low, 98.9)), 100)
     figures["loss.png"].axes[0].set_yscale("log")
     return figures

@@ -1,15 +1,16 @@
 """Measure variations of a model on held-out training images and keep every figure.
 
-    python results/experiments.py --seeds 3 "model3: augment={}" "model3: c8M c10 c12 c14M c16 v14"
+    python results/experiments.py --seeds 3 "model3: augment={}" "deep: c8M c10 c12 c14M c16 v14"
 
 trains each variation with seeds 0, 1, 2 by `train.py --holdout 10000`, one run a core, and adds a
-line for each run to experiments.csv. A variation's name is its definition: the model file, then,
-after a colon and separated by semicolons, what is different in it. That is an entry of RECIPE
-(`average=0.0`, `scheduler.max_lr=0.2`) or another chain of layers before GAP and linear:
-c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and ReLU, v8 the same without
-padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the convolution in c8M), c8k6s3 has a
-6×6 kernel and stride 3. `model3:` alone is the model as it is. Runs that experiments.csv holds
-already are not repeated, unless --table names another file."""
+line for each run to experiments.csv. A variation's name is its definition: the model file (deep is
+deep.py beside this script), then, after a colon and separated by semicolons, what is different in
+it. That is an entry of RECIPE (`average=0.0`, `scheduler.max_lr=0.2`) or another chain of layers
+before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and ReLU, v8
+the same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the convolution in
+c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt weights, one for each
+pixel of a channel, which leaves nothing to GAP. `model3:` alone is the model as it is. Runs that
+experiments.csv holds already are not repeated, unless --table names another file."""
 
 import argparse
 import csv
@@ -24,6 +25,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "experiments.csv"
+BASES = {path.stem: path for path in [*sorted(HERE.parent.glob("model?.py")), HERE / "deep.py"]}
 COLUMNS = ("experiment", "seed", "parameters", "holdout", "epochs", "val_acc", "last5_min",
            "best_val_acc", "train_acc", "seconds", "torch")
 
@@ -32,15 +34,17 @@ NET = '''
 def _block(in_channels, out_channels, kernel, stride, padding, pool):
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=False),
-        *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(out_channels), nn.ReLU())
+        *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
         layers, channels = [], 1
-        for width, *geometry in {chain}:
-            layers.append(_block(channels, width, *geometry) if width else nn.MaxPool2d(2))
+        for kind, width, *geometry in {chain}:
+            layers.append(nn.Conv2d(width, width, geometry[0], groups=width, bias=False)
+                          if kind == "w" else _block(channels, width, *geometry) if width else
+                          nn.MaxPool2d(2))
             channels = width or channels
         self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
                                     nn.Linear(channels, 10))
@@ -53,20 +57,20 @@ class Net(nn.Module):
 def variation(experiment):
     """The source of a model file for an experiment's name."""
     model, _, changes = experiment.partition(":")
-    if model not in ("model1", "model2", "model3"):
-        sys.exit(f"experiments.py: {experiment!r} does not begin with model1:, model2: or model3:")
-    source = (HERE.parent / f"{model}.py").read_text(encoding="utf-8")
+    if model not in BASES:
+        sys.exit(f"experiments.py: {experiment!r} does not begin with one of {', '.join(BASES)}")
+    source = BASES[model].read_text(encoding="utf-8")
     for change in filter(None, map(str.strip, changes.split(";"))):
         if "=" in change:
             key, value = change.split("=", 1)
             source += "RECIPE" + "".join(f"[{k!r}]" for k in key.split(".")) + f" = {value}\n"
         else:
-            chain = [re.fullmatch(r"(?:([cvp])(\d+)(?:k(\d+))?(?:s(\d+))?|(?=M))(M?)", layer)
+            chain = [re.fullmatch(r"(?:([cvpw])(\d+)(?:k(\d+))?(?:s(\d+))?|(?=M))(M?)", layer)
                      for layer in change.split()]
             if None in chain:
                 sys.exit(f"experiments.py: {change!r} is neither key=value nor a chain of layers")
             source += NET.format(chain=[
-                (int(width or 0), int(kernel or (1 if kind == "p" else 3)), int(stride or 1),
+                (kind, int(width or 0), int(kernel or (1 if kind == "p" else 3)), int(stride or 1),
                  int(kind == "c"), bool(pool))
                 for kind, width, kernel, stride, pool in (layer.groups() for layer in chain)])
     return source

@@ -3,9 +3,11 @@
 import hashlib
 import shutil
 
+import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as TF
+from PIL import Image
 from torchvision import datasets, transforms
 from torchvision.transforms import InterpolationMode
 
@@ -81,6 +83,33 @@ def test_warp_is_torchvisions_affine():
         theirs = TF.affine(images[i], angle[i].item(), [x[i].item(), y[i].item()],
                            1 + zoom[i].item(), [shear[i].item(), 0.0], InterpolationMode.BILINEAR)
         torch.testing.assert_close(ours[i], theirs, rtol=0, atol=0.05)  # of 255
+
+
+def test_deskew_is_a_shear_by_the_covariance_of_the_ink(mnist):
+    images, _ = utils.load_mnist(mnist, train=False)
+    images = images[:200]
+    for image, upright in zip(images.numpy(), utils.deskew(images).numpy()):
+        ys, xs = np.mgrid[:28, :28] + 0.5
+        (_, covariance), (_, variance) = np.cov(xs.ravel(), ys.ravel(), aweights=image.ravel())
+        slope, y = covariance / variance, np.average(ys, weights=image)
+        expected = Image.fromarray(image.astype(np.float32)).transform(
+            (28, 28), Image.Transform.AFFINE, (1, slope, -slope * y, 0, 1, 0),
+            Image.Resampling.BILINEAR)
+        # Pillow blanks what is sampled within half a pixel of the frame
+        assert np.abs(np.asarray(expected) - upright)[:, 1:-1].max() <= 1
+
+
+def test_deskew_sets_a_slanted_stroke_upright_and_leaves_the_rest_alone():
+    images = torch.zeros(4, 28, 28, dtype=torch.uint8)
+    images[0, 4:24, 12:16] = 200  # upright
+    images[1, 14, 5:20] = 200  # one row: no slant
+    for row in range(4, 24):
+        images[2, row, 24 - row:27 - row] = 200  # a slash, 45 degrees
+    upright = utils.deskew(images)
+    assert torch.equal(upright[0], images[0]) and torch.equal(upright[1], images[1])
+    assert torch.equal(upright[3], images[3])  # empty
+    inked = (upright[2] > 100).any(dim=0).sum()
+    assert 2 <= inked <= 4 and (upright[2] > 100).any(dim=1).sum() == 20
 
 
 def test_zero_strength_changes_nothing():
