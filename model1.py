@@ -8,8 +8,9 @@ Target
 
 Result
     99.61 % (n=1) on the 10,000 test images in the last of 15 epochs;
-    lowest of any seed's last five epochs 99.55 %. 13,808 parameters, torch 2.15.0,
-    cpu (x86_64, 2 cores), 1 thread, 402 s a run.
+    lowest of any seed's last five epochs 99.55 %; at least 99.4 % in each of them: 1 of 1 seeds.
+    13,808 parameters, torch 2.15.0, cpu (x86_64, 2 cores), 1 thread,
+    402 s a run.
     Reproduce seed 0: python train.py --model 1
 
 Analysis

@@ -6,9 +6,26 @@ Target
     on small maps, OneCycleLR, stronger augmentation, and digits set upright before they are shown.
 
 Result
+    99.48 ± 0.03 % (n=10) on the 10,000 test images in the last of 15 epochs;
+    lowest of any seed's last five epochs 99.39 %; at least 99.4 % in each of them: 9 of 10 seeds.
+    7,930 parameters, torch 2.15.0, cpu (x86_64, 2 cores), 1 thread,
+    24 s a run.
+    Reproduce seeds 0 to 9: python train.py --model 3 --runs 10
 
 Analysis
-    TODO
+    Short of the target by one epoch of one seed, and by 0.01 points. On 10,000 held-out training
+    images `model3:` 99.51 ± 0.04 % (n=5). It stands on deskewing, `model3: deskew=False`
+    99.41 ± 0.04 % (n=5), and on augmentation, `model3: augment={}` 99.40 ± 0.03 % (n=5). Label
+    smoothing helps a little if at all, `model3: label_smoothing=0.0` 99.48 ± 0.03 % (n=5). The
+    weight average does not change where the
+    last epoch ends, `model3: average=0.0` 99.50 ± 0.03 % (n=5), but steadies the four before it.
+    GELU and pooling by learnt weights are worth a hint: with ReLU
+    `model3: c16k6s3 v16 v16 v16 w16k3` 99.47 ± 0.04 % (n=5), with ReLU and plain average pooling
+    `model3: c16k6s3 v16 v16 v16` 99.48 ± 0.03 % (n=5).
+    The coarse first layer is for speed: the first maps are where such nets spend their time, and
+    9×9 pixels are few. Nine thin layers, most of them on 14×14 pixels, without deskewing
+    (results/deep.py) are as good on held-out images, `deep:` 99.49 ± 0.06 % (n=3), and a little
+    better on the test set, `results/deep` 99.53 ± 0.01 % (n=3), in several times the time.
 """
 
 from torch import nn

