@@ -1,22 +1,24 @@
 """Train one of the models on MNIST: python train.py --model 3
 
-Reads a model file (its RECIPE and its Net), trains with the whole data set in the device's memory,
-and leaves a folder with metrics, plots and weights. The loop is train(); main() is the way in."""
+Reads a model file, trains its Net by its RECIPE with the whole data set in the device's memory, and
+leaves a folder with metrics, plots and weights. The loop is train(); main() is the way in."""
 
 import argparse
 import contextlib
 import copy
 import importlib.util
-import itertools
 import json
 import math
 import os
 import platform
+import re
 import shlex
 import statistics
+import subprocess
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -31,9 +33,9 @@ from utils import UserError
 
 COUNT = ("an integer >= 1", lambda value: type(value) is int and value >= 1)
 NAMED = ("dict(name=..., ...)", lambda value: isinstance(value, dict) and "name" in value)
-REQUIRED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED)  # of a RECIPE
-FORMAT = "checkpoint of MNIST under 8,000 parameters, 2"
-OPTIONAL = dict(augment={}, deskew=False, label_smoothing=0.0, average=0.0)  # if left out
+SWITCH = ("True or False", lambda value: type(value) is bool)
+CHECKED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED, deskew=SWITCH)
+OPTIONAL = dict(augment={}, deskew=False, label_smoothing=0.0, average=0.0)  # when left out
 
 
 # ---- the model file ----------------------------------------------------------------------------
@@ -42,8 +44,7 @@ def load_model_file(name):
     Fills in RECIPE's optional keys. Raises UserError (status 2) naming the file and the fault."""
     path = utils.HERE / f"model{name}.py" if name in ("1", "2", "3") else Path(name)
     if not path.is_file() or path.suffix != ".py":
-        raise UserError(f"--model {name}: no such model; expected 1, 2, 3 or the path of a Python "
-                        "file like model3.py", 2)
+        raise UserError(f"--model {name}: no such model; expected 1, 2, 3 or the path of a .py", 2)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     module = importlib.util.module_from_spec(spec)
     try:
@@ -55,10 +56,10 @@ def load_model_file(name):
         raise UserError(f"{path} has no {'Net' if isinstance(recipe, dict) else 'RECIPE'}; a model "
                         "file defines a dict RECIPE and a class Net(nn.Module), like model3.py", 2)
     recipe = OPTIONAL | recipe
-    problems = [f"unknown key {key!r}; known: {', '.join(REQUIRED | OPTIONAL)}"
-                for key in recipe if key not in REQUIRED | OPTIONAL]
+    problems = [f"unknown key {key!r}; known: {', '.join(CHECKED | OPTIONAL)}"
+                for key in recipe if key not in CHECKED | OPTIONAL]
     problems += [f"{key!r} is {recipe.get(key, 'missing')!r}, expected {expected}"
-                 for key, (expected, fits) in REQUIRED.items() if not fits(recipe.get(key))]
+                 for key, (expected, fits) in CHECKED.items() if not fits(recipe.get(key))]
     if problems:
         raise UserError(f"{path}: RECIPE: {'; '.join(problems)}", 2)
     return path, module.Net, recipe
@@ -73,10 +74,9 @@ def rehearse(path, net_class, recipe, batch_size):
         try:
             net = net_class()
             sum(p.numel() for p in net.parameters())  # a lazy layer has no number yet
-            shape = net(torch.zeros(batch_size, 1, 28, 28)).shape
-            if shape != (batch_size, 10):
-                raise ValueError(f"Net maps images ({batch_size}, 1, 28, 28) to {tuple(shape)}, "
-                                 f"expected ({batch_size}, 10)")
+            shape, expected = net(torch.zeros(batch_size, 1, 28, 28)).shape, (batch_size, 10)
+            if shape != expected:
+                raise ValueError(f"Net maps images to {tuple(shape)}, expected {expected}")
             train(net, recipe | dict(epochs=1), 0, noise, judged)
         except (Exception, SystemExit) as error:
             raise UserError(f"{path}: a training step on {batch_size} images of noise raised "
@@ -129,11 +129,10 @@ def train(net, recipe, seed, train_set, test_set, judged="test", state=None, aft
           progress=False):
     """Train `net` in place: the loop of this repository.
 
-    train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64) on the net's device.
-    judged: "test" or "val", what the log calls test_set. after_epoch: called with the state after
-    every epoch. state: such a state, to go on from there.
-    Returns the net to use (the average of the weights), the rows of metrics.csv and the learning
-    rate of every step. Raises UserError if the loss becomes NaN or infinite."""
+    train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64) on the net's device. judged:
+    "test" or "val", what the log calls test_set. after_epoch: called with the state after every
+    epoch. state: such a state, to go on from there. Returns the net to use (the weights' average),
+    the rows of metrics.csv and the rate of each step. Raises UserError if the loss diverges."""
     n, batch_size, device = len(train_set[0]), recipe["batch_size"], train_set[0].device
     steps = math.ceil(n / batch_size)
     check_every = 1 if device.type == "cpu" else 100  # steps: reading a loss stalls a GPU
@@ -154,8 +153,8 @@ def train(net, recipe, seed, train_set, test_set, judged="test", state=None, aft
     for epoch in range(len(rows) + 1, recipe["epochs"] + 1):
         began = time.perf_counter()
         net.train()
-        losses = torch.zeros(steps, device=device)  # both stay on the device until the
-        correct = torch.zeros((), dtype=torch.long, device=device)  # epoch is over
+        losses = torch.zeros(steps, device=device)  # stay on the device until the epoch is over
+        correct = torch.zeros((), dtype=torch.long, device=device)
         bar = tqdm(utils.batches(*train_set, batch_size, generator, recipe["augment"]),
                    desc=f"Epoch {epoch:2d}/{recipe['epochs']}", total=steps, leave=False,
                    disable=None if progress else True)  # None: only where there is a terminal
@@ -201,8 +200,8 @@ def stop_unless_finite(losses, epoch, last_step=None):
 
 
 # ---- a run and what it leaves ------------------------------------------------------------------
-def run(args, path, net_class, recipe, train_set, test_set, folder, state):
-    """Train args.seed and leave everything in `folder`. Returns the rows of metrics.csv."""
+def run(args, path, net_class, recipe, identity, train_set, test_set, folder, state):
+    """Train args.seed and leave everything in `folder`."""
     device, judged = train_set[0].device, "val" if args.holdout else "test"
     torch.manual_seed(args.seed)
     net = net_class().to(device, memory_format=torch.channels_last)  # pools and BatchNorms faster
@@ -224,9 +223,8 @@ def run(args, path, net_class, recipe, train_set, test_set, folder, state):
 
     def after_epoch(state):
         model = args.model if args.model in ("1", "2", "3") else str(path.resolve())
-        utils.save(folder / "last.pt", state | dict(format=FORMAT, args=vars(args) | dict(
-            model=model, device=device.type, out=None, runs=1, no_progress=False),
-            identity=identity(args, recipe, net)))
+        utils.save(folder / "last.pt", state | dict(identity=identity, args=vars(args) | dict(
+            model=model, device=device.type, out=None, runs=1, no_progress=False)))
         utils.write_csv(folder / "metrics.csv", state["rows"])
         epoch, train_loss, train_acc, loss, acc, lr, seconds = state["rows"][-1].values()
         print(f"Epoch {epoch:2d}/{recipe['epochs']} | Train Loss: {train_loss:.4f} | Train Acc: "
@@ -249,8 +247,8 @@ def run(args, path, net_class, recipe, train_set, test_set, folder, state):
         print(f"warning: no plots: {type(error).__name__}: {error}", file=sys.stderr)
 
     train_acc, test_acc = ([row[f"{part}_acc"] for row in rows] for part in ("train", judged))
-    small, held = parameters < utils.BUDGET, min(test_acc[-5:]) >= utils.TARGET
-    met = "met" if small and held and 5 <= len(rows) <= 15 else "not met"
+    held = min(test_acc[-5:]) >= utils.TARGET and 5 <= len(rows) <= 15
+    met = "met" if held and parameters < utils.BUDGET else "not met"
     print(f"\nParameters: {parameters:,} (budget: fewer than {utils.BUDGET:,})\n"
           f"Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs\n"
           f"Train accuracy: final {train_acc[-1]:.2f}%, best {max(train_acc):.2f}%\n"
@@ -259,21 +257,36 @@ def run(args, path, net_class, recipe, train_set, test_set, folder, state):
     print("DRY RUN, NOT MNIST: the installation works; the accuracies mean nothing" if args.dry_run
           else f"Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, "
           f"within the budget): {met}", f"Written: {folder}", sep="\n", flush=True)
-    return rows
 
 
-def close_runs(runs, judged):
-    """Print what several seeds say together, by their last epoch and never by their best."""
-    last = [rows[-1][f"{judged}_acc"] for rows in runs]
-    held = sum(min(row[f"{judged}_acc"] for row in rows[-5:]) >= utils.TARGET for rows in runs)
-    print(f"\n{len(runs)} runs, {judged} accuracy in the last epoch: {statistics.mean(last):.3f} ± "
+def run_seeds(args, argv, device):
+    """--runs: every seed in a process of its own, on the CPU one a core with one thread each, which
+    takes less time than one by one on all cores. Returns the exit status."""
+    at_once, env = (os.cpu_count(), dict(OMP_NUM_THREADS="1")) if device.type == "cpu" else (1, {})
+    print(f"{args.runs} runs, {at_once} at a time; a log follows when its run is done", flush=True)
+
+    def train_seed(seed):
+        return subprocess.run(
+            [sys.executable, __file__, *argv, f"--seed={seed}", "--runs=1", "--no-progress"],
+            stdout=subprocess.PIPE, text=True, env=os.environ | env)
+
+    results = []
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for done in pool.map(train_seed, range(args.seed, args.seed + args.runs)):
+                print(done.stdout, flush=True)
+                if done.returncode:
+                    return done.returncode
+                final = re.search(r"final (\S+)%, best \S+%, lowest .* (\S+)%", done.stdout)
+                results.append([float(value) for value in final.groups()])
+        finally:  # after an error or Ctrl-C no further seed begins
+            pool.shutdown(cancel_futures=True)
+    last, lowest = zip(*results)
+    print(f"{args.runs} runs, accuracy in the last epoch: {statistics.mean(last):.3f} ± "
           f"{statistics.stdev(last):.3f}% (mean ± standard deviation), minimum {min(last):.2f}%\n"
-          f"At least {utils.TARGET}% in each of the last five epochs: {held} of {len(runs)} runs")
-
-
-def identity(args, recipe, net):
-    """What a checkpoint and the run that resumes from it must have in common."""
-    return recipe | dict(seed=args.seed, holdout=args.holdout, dry_run=args.dry_run, Net=str(net))
+          f"At least {utils.TARGET}% in each of the last five epochs: "
+          f"{sum(low >= utils.TARGET for low in lowest)} of {args.runs} runs")
+    return 0
 
 
 def describe_device(device):
@@ -283,12 +296,12 @@ def describe_device(device):
 
 def new_folder(args, model):
     """Make runs/MODEL/seedS, or the first of seedS-2, seedS-3, ... that does not exist."""
-    name = f"{'dry-run-' * args.dry_run}seed{args.seed}"
-    for count in itertools.count(1):
-        folder = Path(args.out or f"runs/{model}") / (name if count == 1 else f"{name}-{count}")
-        if not folder.exists():
-            folder.mkdir(parents=True)
-            return folder
+    name, count = f"{'dry-run-' * args.dry_run}seed{args.seed}", 1
+    folder = Path(args.out or f"runs/{model}") / name
+    while folder.exists():
+        folder = folder.with_name(f"{name}-{(count := count + 1)}")
+    folder.mkdir(parents=True)
+    return folder
 
 
 # ---- command line ------------------------------------------------------------------------------
@@ -359,13 +372,13 @@ def load_data(args):
 
 def main(argv=None):
     """Returns the exit status: 0, 1 (data, files, run), 2 (arguments, model file), 130 (Ctrl-C)."""
-    args, state, folder, later = parse_arguments(argv), None, None, []
+    args, state, folder = parse_arguments(argv), None, None
     try:
         # 1. Whatever is wrong with the arguments, the checkpoint or the model file shows here.
         if args.resume is not None:
             folder = Path(args.resume)
             state = utils.load(folder / "last.pt")
-            if not isinstance(state, dict) or state.get("format") != FORMAT:
+            if not isinstance(state, dict) or "identity" not in state:
                 raise UserError(f"{folder / 'last.pt'} is not a checkpoint of train.py")
             args = parse_arguments(argv, state["args"])
         path, net_class, recipe = load_model_file(args.model)
@@ -376,43 +389,38 @@ def main(argv=None):
         recipe[part] |= {rate: args.lr} if args.lr else {}
         n = 2000 if args.dry_run else 60000 - args.holdout
         if recipe["batch_size"] > n:
-            raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}, the "
-                            "number of training images", 2)
+            raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}", 2)
         rehearse(path, net_class, recipe, n % recipe["batch_size"] or recipe["batch_size"])
-        now = identity(args, recipe, net_class())
-        differ = [key for key in now if state and now[key] != state["identity"].get(key)]
+        # What a checkpoint and the run that resumes from it must have in common.
+        identity = recipe | {key: getattr(args, key) for key in ("seed", "holdout", "dry_run")}
+        identity["Net"] = str(net_class())
+        differ = [key for key in identity if state and identity[key] != state["identity"].get(key)]
         if differ:
             raise UserError(f"{folder / 'last.pt'} comes from a run with another "
                             f"{', '.join(differ)} than {path} and the command line give now")
         device = utils.pick_device(args.device)
-        print(f"Device: {describe_device(device)}, torch {torch.__version__}, "
-              f"{torch.get_num_threads()} thread{'s' * (torch.get_num_threads() > 1)}")
-        # 2. The whole data set goes into the device's memory.
+        print(f"Device: {describe_device(device)}, torch {torch.__version__}, threads: "
+              f"{torch.get_num_threads()}", flush=True)
+        # 2. The whole data set goes into the device's memory. Then the run, in a folder of its own.
         train_set, test_set = ([part.to(device) for part in each] for each in load_data(args))
         for each in (train_set, test_set):
             each[0] = utils.deskew(each[0]) if recipe["deskew"] else each[0]
-        # 3. A folder and a run for every seed.
-        seeds, runs = range(args.seed, args.seed + args.runs), []
-        for seed in seeds:
-            args.seed, later = seed, seeds[len(runs) + 1:]
-            if not args.resume:
-                folder = new_folder(args, path.stem)
-            runs.append(run(args, path, net_class, recipe, train_set, test_set, folder, state))
-        if len(runs) > 1:
-            close_runs(runs, "val" if args.holdout else "test")
+        if args.runs > 1:
+            return run_seeds(args, sys.argv[1:] if argv is None else argv, device)
+        folder = folder or new_folder(args, path.stem)
+        run(args, path, net_class, recipe, identity, train_set, test_set, folder, state)
         return 0
     except (UserError, OSError) as error:  # OSError: no right to write, disk full, ...
         named = getattr(error, "filename", None)
-        print(f"train.py: error: {f'{named}: {error.strerror}' if named else error}",
-              file=sys.stderr)
+        reason = f"{named}: {error.strerror}" if named else error
+        print(f"train.py: error: {reason}", file=sys.stderr)
         return getattr(error, "status", 1)
     except KeyboardInterrupt:
-        print("\nInterrupted. " + ("The last finished epoch is saved; continue with:\n  python "
-              f"train.py --resume {shlex.quote(str(folder))}"
-              if folder and (folder / "last.pt").exists() else
-              "No epoch was finished, so there is nothing to resume."), file=sys.stderr)
-        if later:
-            print(f"Seeds not begun: --seed {later[0]} --runs {len(later)}", file=sys.stderr)
+        if args.runs == 1:  # else each run says this for itself
+            saved = folder and (folder / "last.pt").exists()
+            print("\nInterrupted. " + ("The last finished epoch is saved; continue with:\n  python "
+                  f"train.py --resume {shlex.quote(str(folder))}" if saved else
+                  "No epoch was finished, so there is nothing to resume."), file=sys.stderr)
         return 130
 
 

@@ -36,8 +36,7 @@ class UserError(Exception):
 
 # ---- device and data ---------------------------------------------------------------------------
 def pick_device(name="auto"):
-    """The torch.device `name`; "auto" is the first there is of cuda, mps, cpu. Raises UserError
-    (status 2) if a device asked for by name is not there."""
+    """The torch.device `name`; "auto": the first of cuda, mps, cpu. Raises UserError (status 2)."""
     available = (["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
                  + ["cpu"])
     if name != "auto" and name not in available:
@@ -87,8 +86,7 @@ def load_mnist(root, train):
 
 
 def rendered_digits(n, seed):
-    """n digits in Pillow's own font, warped at random: not MNIST, but enough to try things out.
-    Returns images (n, 28, 28) uint8 and labels (n,) int64."""
+    """n digits in Pillow's own font, warped at random: images (n, 28, 28) uint8, labels (n,)."""
     glyphs = []
     for digit in "0123456789":
         picture = Image.new("L", (28, 28))
@@ -120,10 +118,8 @@ def deskew(images):
 
 
 def affine_matrix(angle, shift_x, shift_y, scale, shear):
-    """Output-to-input matrices (N, 2, 3) for affine_grid from five tensors of shape (N,).
-
-    angle and shear in degrees, shifts in pixels of a 28-pixel image, scale a factor; the
-    convention of torchvision.transforms.functional.affine, with its shear along x alone."""
+    """Output-to-input matrices (N, 2, 3) from five tensors (N,): angle and shear in degrees, shifts
+    in pixels, scale a factor, as in torchvision.transforms.functional.affine, shear along x."""
     cos, sin = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
     slope = torch.tan(torch.deg2rad(shear))
     matrix = torch.stack([cos - sin * slope, cos * slope + sin, -sin, cos], dim=1).view(-1, 2, 2)
@@ -194,8 +190,7 @@ def evaluate(net, images, labels, batch_size=500):
 # ---- files of a run ----------------------------------------------------------------------------
 def write(path, data):
     """Write bytes or str so that a kill at any moment leaves the old or the new, never half."""
-    path = Path(path)
-    beside = path.with_name(path.name + ".part")
+    beside = Path(f"{path}.part")
     with open(beside, "wb") as file:
         file.write(data.encode() if isinstance(data, str) else data)
         file.flush()
@@ -227,8 +222,7 @@ def load(path):
     except FileNotFoundError:
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # zipfile, pickle and torch have a dozen kinds for damaged files
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is damaged or not a checkpoint of train.py: {reason}") from None
+        raise UserError(f"{path} is damaged or not a checkpoint: {str(error)[:99]!r}") from None
 
 
 # ---- plots -------------------------------------------------------------------------------------
@@ -255,21 +249,19 @@ def curves(rows, rates, title):
     figures = {"accuracy.png": plot(title, "epoch", "accuracy (%)", accuracy),
                "loss.png": plot(title, "epoch", "loss (cross-entropy)", loss),
                "learning_rate.png": plot(title, "step", "learning rate", steps)}
-    # Epoch 1 may start below the axis: what is to be seen lies above it.
-    low = min(y for _, ys in accuracy.values() for y in ys[1:] or ys)
+    low = min(y for _, ys in accuracy.values() for y in ys[1:] or ys)  # epoch 1 may start below
     figures["accuracy.png"].axes[0].set_ylim(math.floor(min(low, 98.9)), 100)
     figures["loss.png"].axes[0].set_yscale("log")
     return figures
 
 
 def mistakes(images, labels, predictions, title, most=60):
-    """Figure of the misclassified among images (N, 28, 28): index: true label → prediction."""
+    """Figure of the first misclassified of images (N, 28, 28): index: true label → prediction."""
     wrong = (predictions != labels).nonzero().flatten().tolist()
     lines = max(1, math.ceil(min(len(wrong), most) / 10))
     figure = Figure(figsize=(10, 0.8 + 1.2 * lines), layout="constrained")
     shown = f"the first {most}: " if len(wrong) > most else ""
-    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong ({shown}index: true → "
-                    "predicted)")
+    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → predicted")
     for axes, i in zip(figure.subplots(lines, 10, squeeze=False).flat, wrong + [None] * 10):
         axes.axis("off")
         if i is not None:

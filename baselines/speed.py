@@ -1,50 +1,187 @@
-"""An epoch by the pipeline that everybody writes beside an epoch of train.py, in one process.
+"""How fast is train.py? Measured beside the classic trainer on the same net, in one process.
 
-    python baselines/speed.py --model 3
+    python baselines/speed.py                      prints the tables
+    python baselines/speed.py --write              and writes results/speed.json, for the README
 
-The classic side: torchvision's dataset, PIL RandomRotation, ToTensor, Normalize, a DataLoader with
-batches of 64, one evaluation of the test set. Our side: the model's own recipe, with evaluation.
-They take turns; medians over the rounds, each on a part of the images, scaled to a whole epoch."""
+An epoch each of classic_train.py and of train.py's loop, both with evaluation, taking turns; medians
+over the rounds, each on a part of the images and scaled to a whole epoch. Then the phases of a step,
+what this machine could do at most, and whole runs of train.py as commands. On another machine, or a
+busy one, the seconds differ; the ratios less so."""
 
 import argparse
+import csv
+import json
+import os
+import platform
 import statistics
+import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
+import classic_train
 import torch
 import torch.nn.functional as F
-from torchvision import datasets, transforms
+from torch import nn
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-import train  # noqa: E402
-import utils  # noqa: E402
+import train
+import utils
 
-
-def loader(root, part, training):
-    """The classic DataLoader over every image of the first 60,000 / part (test: 10,000 / part)."""
-    steps = [transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))]
-    steps = [transforms.RandomRotation(7), *steps] if training else steps
-    dataset = datasets.MNIST(root, train=training, transform=transforms.Compose(steps))
-    dataset = torch.utils.data.Subset(dataset, range(len(dataset) // part))
-    return torch.utils.data.DataLoader(dataset, batch_size=64, shuffle=training)
+ROOT = Path(__file__).resolve().parent.parent
 
 
-def classic_epoch(net, train_loader, test_loader):
-    """Train and evaluate once; returns the test accuracy in percent."""
-    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9, nesterov=True,
-                                weight_decay=1e-4)
-    net.train()
-    for images, labels in train_loader:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(net(images), labels)
-        loss.backward()
-        optimizer.step()
-    net.eval()
-    with torch.no_grad():
-        correct = sum((net(images).argmax(dim=1) == labels).sum().item()
-                      for images, labels in test_loader)
-    return 100 * correct / len(test_loader.dataset)
+# ---- an epoch, side by side --------------------------------------------------------------------
+class Sides:
+    """The two trainers on one net and the first 1/part of the images; each call is one epoch."""
+
+    def __init__(self, model, root, part):
+        _, self.net_class, self.recipe = train.load_model_file(model)
+        self.loaders = [classic_train.make_loader(root, training, self.recipe["augment"], part)
+                        for training in (True, False)]
+        self.sets = [[each[:len(each) // part] for each in utils.load_mnist(root, training)]
+                     for training in (True, False)]
+
+    def nets(self):
+        """A net, its optimizer and scheduler for each side."""
+        for recipe, steps, layout in (
+                (classic_train.scaled(self.recipe), len(self.loaders[0]), torch.contiguous_format),
+                (self.recipe, 1000, torch.channels_last)):
+            net = self.net_class().to(memory_format=layout)
+            yield net, *train.make_optimizer(net, recipe, steps)[:2]
+
+    def classic(self):
+        (net, optimizer, one_cycle), _ = self.nets()
+        classic_train.train_epoch(net, self.loaders[0], optimizer, one_cycle,
+                                  self.recipe["label_smoothing"], torch.device("cpu"))
+        classic_train.test(net, self.loaders[1], torch.device("cpu"))
+
+    def ours(self):
+        net = self.net_class().to(memory_format=torch.channels_last)
+        train.train(net, self.recipe | dict(epochs=1), 0, *self.sets)
+
+    def phases(self):
+        """{side: {phase: seconds}} of one pass, evaluation included."""
+        generator, result = torch.Generator().manual_seed(0), {}
+        batches = dict(classic=self.loaders[0], ours=utils.batches(
+            *self.sets[0], self.recipe["batch_size"], generator, self.recipe["augment"]))
+        for (side, source), (net, optimizer, one_cycle) in zip(batches.items(), self.nets()):
+            average, update_average = train.moving_average(net, self.recipe["average"])
+            spent = dict.fromkeys(("data", "forward", "backward", "optimizer", "evaluation"), 0.0)
+            clock, source = time.perf_counter(), iter(source)
+
+            def lap(phase):
+                nonlocal clock
+                now = time.perf_counter()
+                spent[phase] += now - clock
+                clock = now
+
+            for step, (images, labels) in enumerate(source):
+                lap("data")
+                loss = F.cross_entropy(net(images), labels)
+                lap("forward")
+                optimizer.zero_grad()
+                loss.backward()
+                lap("backward")
+                optimizer.step()
+                if one_cycle:
+                    one_cycle.step()
+                if side == "ours":
+                    update_average(step)
+                lap("optimizer")
+            clock = time.perf_counter()
+            if side == "ours":
+                utils.evaluate(average, *self.sets[1])
+            else:
+                classic_train.test(net, self.loaders[1], torch.device("cpu"))
+            lap("evaluation")
+            result[side] = spent
+        return result
+
+
+def side_by_side(model, root, part, rounds):
+    """Seconds an epoch of both sides, their ratio and the phases, medians over the rounds."""
+    sides = Sides(model, root, part)
+    epochs, phases = dict(classic=[], ours=[]), []
+    for i in range(rounds + 1):  # the first round warms up
+        for name in epochs:
+            began = time.perf_counter()
+            getattr(sides, name)()
+            epochs[name].append((time.perf_counter() - began) * part)
+        phases.append(sides.phases())
+    median = {side: statistics.median(seconds[1:]) for side, seconds in epochs.items()}
+    return dict(
+        median, ratio=statistics.median(c / o for c, o in list(zip(*epochs.values()))[1:]),
+        phases={side: {phase: part * statistics.median(each[side][phase] for each in phases[1:])
+                       for phase in phases[0][side]} for side in median})
+
+
+# ---- what the hardware could do ----------------------------------------------------------------
+def work(net):
+    """(multiply-adds, bytes of all layers' outputs) of one image's forward pass in float32."""
+    macs = size = 0
+
+    def count(module, inputs, output):
+        nonlocal macs, size
+        size += output.numel() * 4
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            positions = output.numel() // output.shape[1]
+            macs += module.weight.numel() * positions
+
+    for module in net.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    net.eval()(torch.zeros(1, 1, 28, 28))
+    return macs, size
+
+
+def best_of(action, repeats=7):
+    times = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - began)
+    return min(times)
+
+
+def machine_rates():
+    """(multiply-adds a second of a large float32 product, bytes a second of a large copy)."""
+    a, b, long = torch.rand(2048, 2048), torch.rand(2048, 2048), torch.rand(2 ** 25)
+    other = torch.empty_like(long)
+    return 2048 ** 3 / best_of(lambda: a @ b), 2 * 4 * 2 ** 25 / best_of(lambda: other.copy_(long))
+
+
+def attainable(net_class, seconds):
+    """How far an epoch's arithmetic and memory traffic are from what the machine can do."""
+    macs, size = work(net_class())
+    product_rate, copy_rate = machine_rates()
+    # Forward once, backward twice the work; each output is written and read again, three times.
+    needed = 60000 * 3 * macs, 60000 * 3 * 2 * size
+    return dict(
+        macs_an_image=macs, bytes_an_image=size, product_rate=product_rate, copy_rate=copy_rate,
+        arithmetic=needed[0] / product_rate / seconds, memory=needed[1] / copy_rate / seconds)
+
+
+# ---- whole commands ----------------------------------------------------------------------------
+def command(*flags):
+    """Run train.py; wall seconds, seconds to the first step, seconds of training, peak bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, ROOT / "train.py", "--no-progress", "--out", folder, *flags],
+            stdout=subprocess.PIPE, text=True)
+        first = next(time.perf_counter() - began for line in process.stdout
+                     if line.startswith("Epoch "))
+        process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        if status:
+            sys.exit(f"speed.py: train.py {' '.join(flags)} failed")
+        wall = time.perf_counter() - began
+        with open(next(Path(folder).glob("*/metrics.csv")), newline="") as file:
+            seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
+    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+    return dict(wall=wall, start=first - seconds[0], training=sum(seconds),
+                peak_bytes=usage.ru_maxrss * unit)
 
 
 def main():
@@ -55,33 +192,67 @@ def main():
     parser.add_argument("--part", type=int, default=6,
                         help="a round takes 1/PART of the images (default: 6)")
     parser.add_argument("--data-dir", help="as in train.py")
+    parser.add_argument("--write", action="store_true", help="write results/speed.json")
     args = parser.parse_args()
     root = utils.find_mnist(args.data_dir)
+    flags = ["--model", args.model, "--device", "cpu", "--data-dir", str(root)]
     _, net_class, recipe = train.load_model_file(args.model)
-    train_loader, test_loader = (loader(root, args.part, training) for training in (True, False))
-    sets = [[part[:len(part) // args.part] for part in utils.load_mnist(root, training)]
-            for training in (True, False)]
 
-    def classic():
-        classic_epoch(net_class(), train_loader, test_loader)
+    result = dict(
+        model=args.model, rounds=args.rounds, part=args.part, date=time.strftime("%Y-%m-%d"),
+        machine=f"{platform.machine()}, {os.cpu_count()} cores", threads=torch.get_num_threads(),
+        torch=torch.__version__, python=platform.python_version(),
+        epoch=side_by_side(args.model, root, args.part, args.rounds))
+    epoch = result["epoch"]
+    print(f"model {args.model}, {result['machine']}, {result['threads']} threads, torch "
+          f"{torch.__version__}\n")
+    print(f"{'seconds an epoch':18s}{'classic':>9s}{'ours':>9s}{'ratio':>8s}")
+    for phase in epoch["phases"]["ours"]:
+        classic, ours = (epoch["phases"][side][phase] for side in ("classic", "ours"))
+        print(f"{phase:18s}{classic:9.2f}{ours:9.2f}{classic / ours:8.1f}")
+    print(f"{'whole epoch':18s}{epoch['classic']:9.2f}{epoch['ours']:9.2f}{epoch['ratio']:8.1f}")
+    print(f"{'images a second':18s}" + "".join(f"{60000 / epoch[side]:9,.0f}"
+                                               for side in ("classic", "ours")), flush=True)
 
-    def ours():
-        net = net_class().to(memory_format=torch.channels_last)
-        train.train(net, recipe | dict(epochs=1), 0, *sets)
+    phases = epoch["phases"]["ours"]
+    result["attainable"] = attainable(net_class, phases["forward"] + phases["backward"])
+    print("\nOf forward and backward, the machine at its best needs {arithmetic:.0%} for the "
+          "arithmetic ({macs_an_image:,} multiply-adds an image) and {memory:.0%} for the memory "
+          "({bytes_an_image:,} bytes).".format(**result["attainable"]), flush=True)
 
-    seconds = dict(classic=[], ours=[])
-    for i in range(args.rounds + 1):  # the first round warms up
-        for name, run in (("classic", classic), ("ours", ours)):
-            began = time.perf_counter()
-            run()
-            if i:
-                seconds[name].append((time.perf_counter() - began) * args.part)
-    ratio = statistics.median(a / b for a, b in zip(seconds["classic"], seconds["ours"]))
-    for name, values in seconds.items():
-        print(f"{name:8s} {statistics.median(values):6.2f} s an epoch")
-    print(f"ratio    {ratio:6.2f}  (model {args.model}, {torch.get_num_threads()} threads, "
-          f"{args.rounds} rounds, torch {torch.__version__})")
+    c3 = side_by_side(str(ROOT / "baselines" / "c3.py"), root, args.part * 2, args.rounds)
+    runs = [command(*flags) for _ in range(args.rounds)]
+    result["command"] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    result["c3"] = dict(classic_15_epochs=15 * c3["classic"], classic=c3["classic"],
+                        ours=c3["ours"])
+    result["command"]["ratio"] = result["c3"]["classic_15_epochs"] / result["command"]["wall"]
+    print("\ntrain.py --model {}: {wall:.1f} s in all, {start:.1f} s to the first step, "
+          "{training:.1f} s of training, {peak:.2f} GB at its peak".format(
+              args.model, **result["command"], peak=result["command"]["peak_bytes"] / 1e9))
+    print("classic trainer, 15 epochs of net C3: {classic_15_epochs:.0f} s, {ratio:.1f} times as "
+          "long".format(**result["c3"], ratio=result["command"]["ratio"]), flush=True)
+
+    result["growth"] = dict(
+        epochs={n: command(*flags, "--epochs", str(n))["training"] for n in (3, 6, 12)},
+        images={60000 - n: command(*flags, "--epochs", "6", "--holdout", str(n))["training"]
+                for n in (45000, 30000, 1)})
+    for name, seconds in result["growth"].items():
+        print(f"training time over {name}: " + ", ".join(
+            f"{n}: {value:.1f} s" for n, value in seconds.items()))
+    began = time.perf_counter()
+    command(*flags, "--runs", "4")
+    result["runs"] = dict(n=4, wall=time.perf_counter() - began)
+    result["runs"]["ratio"] = 4 * result["command"]["wall"] / result["runs"]["wall"]
+    print("--runs 4: {wall:.1f} s, {ratio:.2f} times as fast as four single runs".format(
+        **result["runs"]))
+    if args.write:
+        utils.write(ROOT / "results" / "speed.json", json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except utils.UserError as error:
+        sys.exit(f"speed.py: error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

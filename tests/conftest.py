@@ -65,18 +65,18 @@ def environment():
     return os.environ | refuse | dict(OMP_NUM_THREADS="1", no_proxy="", NO_PROXY="")
 
 
-def start(*args, cwd):
+def start(*args, cwd, threads=1, **options):
     """train.py as a process of its own, its output to be read while it runs. It gets Ctrl-C even if
     the tests themselves run in the background, where shells have it ignored."""
     return subprocess.Popen([sys.executable, ROOT / "train.py", *map(str, args)], cwd=cwd,
-                            text=True, env=environment(), stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE,
+                            text=True, env=environment() | dict(OMP_NUM_THREADS=str(threads)),
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
 
 
-def run(*args, cwd, status=0):
+def run(*args, cwd, status=0, threads=1):
     """train.py run to its end; returns (stdout, stderr) after checking its exit status."""
-    process = start(*args, cwd=cwd)
+    process = start(*args, cwd=cwd, threads=threads)
     out, err = process.communicate(timeout=170)
     assert process.returncode == status, f"status {process.returncode}\n{out}\n{err}"
     assert "Traceback" not in out + err

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -281,13 +282,43 @@ utils.save(sys.argv[1], dict(i=1, weights=torch.ones(100000)))
 
 
 def test_ctrl_c_before_the_first_epoch_is_over(tmp_path, one_cycle):
-    process = start("--model", one_cycle, "--dry-run", "--batch-size", "1", "--runs", "3",
-                    cwd=tmp_path)
+    process = start("--model", one_cycle, "--dry-run", "--batch-size", "1", cwd=tmp_path)
     wait_for(process, "Estimated Total Size")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
-    assert "nothing to resume" in err and "--seed 1 --runs 2" in err
+    assert "nothing to resume" in err
+
+
+def test_ctrl_c_stops_all_of_several_runs_and_each_can_be_resumed(tmp_path, one_cycle):
+    process = start("--model", one_cycle, "--dry-run", "--batch-size", "5", "--epochs", "50",
+                    "--runs", "9", cwd=tmp_path, start_new_session=True)
+    runs = tmp_path / "runs" / "one_cycle"
+    at_once = min(9, os.cpu_count())
+    deadline = time.monotonic() + 60
+    while len(list(runs.glob("*/last.pt"))) < at_once and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert err.count("--resume") == at_once == len(list(runs.iterdir()))
+
+
+def test_several_runs_are_on_one_thread_each_and_the_same_as_single_ones(tmp_path, one_cycle):
+    out, _ = run("--model", one_cycle, "--dry-run", "--runs", "2", "--seed", "3", cwd=tmp_path,
+                 threads=2)
+    assert out.count("threads: 2") == 1 and out.count("threads: 1") == 2 and "2 runs" in out
+    run("--model", one_cycle, "--dry-run", "--seed", "4", "--out", "alone", cwd=tmp_path)
+    together, alone = (read_csv(tmp_path / folder / "dry-run-seed4" / "metrics.csv")
+                       for folder in ("runs/one_cycle", "alone"))
+    assert [row | dict(seconds=0) for row in together] == [row | dict(seconds=0) for row in alone]
+
+
+def test_a_failing_seed_ends_several_runs_with_its_status(tmp_path, one_cycle):
+    (tmp_path / "explodes.py").write_text(one_cycle.read_text().replace("max_lr=0.1", "max_lr=1e6"))
+    out, err = run("--model", "explodes.py", "--dry-run", "--runs", "9", cwd=tmp_path, status=1)
+    assert "the loss is" in err and "accuracy in the last epoch" not in out
+    assert len(list((tmp_path / "runs" / "explodes").iterdir())) <= 2 * os.cpu_count()
 
 
 # ---- what goes wrong ---------------------------------------------------------------------------
@@ -315,6 +346,8 @@ BROKEN = {  # model files, and what the message must say about them
                   ["not JSON serializable"]),
     "module.py": (ONE_CYCLE + "RECIPE['augment'] = nn\n", ["not JSON serializable"]),
     "negative.py": (PLATEAU + "RECIPE['optimizer']['lr'] = -0.1\n", ["rate is not above 0"]),
+    "deskew.py": (ONE_CYCLE + "RECIPE['deskew'] = 'yes'\n",
+                  ["'deskew' is 'yes'", "expected True or False"]),
     "negative_peak.py": (ONE_CYCLE + "RECIPE['scheduler']['max_lr'] = -0.1\n",
                          ["rate is not above 0"]),
     "lazy.py": (ONE_CYCLE.replace("Linear(256", "LazyLinear(").replace("(, ", "("), ["uninit"]),
