@@ -53,7 +53,7 @@ def conv(in_channels, out_channels, kernel_size=3, stride=1, padding=0):
 
 
 class Net(nn.Module):
-    """Normalised images (B, 1, 28, 28) to logits (B, 10)."""
+    """Deskewed and normalised images (B, 1, 28, 28) to logits (B, 10)."""
 
     def __init__(self):
         super().__init__()

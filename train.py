@@ -33,8 +33,10 @@ from utils import UserError
 
 COUNT = ("an integer >= 1", lambda value: type(value) is int and value >= 1)
 NAMED = ("dict(name=..., ...)", lambda value: isinstance(value, dict) and "name" in value)
-SWITCH = ("True or False", lambda value: type(value) is bool)
-CHECKED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED, deskew=SWITCH)
+CHECKED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED,
+               deskew=("True or False", lambda value: type(value) is bool),
+               label_smoothing=("a number from 0 to below 1", lambda value:
+                                type(value) in (int, float) and 0 <= value < 1))
 OPTIONAL = dict(augment={}, deskew=False, label_smoothing=0.0, average=0.0)  # when left out
 
 
@@ -66,8 +68,7 @@ def load_model_file(name):
 
 
 def rehearse(path, net_class, recipe, batch_size):
-    """One training step on noise: a faulty Net or RECIPE ends in a message (UserError, status 2)
-    before any data is touched. Leaves the random state as it was."""
+    """Raise UserError (status 2) if one training step on noise fails. Keeps the random state."""
     noise, judged = ((torch.randint(256, (n, 28, 28), dtype=torch.uint8), torch.arange(n) % 10)
                      for n in (batch_size, 500))
     with torch.random.fork_rng(devices=[]):
@@ -260,8 +261,7 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
 
 
 def run_seeds(args, argv, device):
-    """--runs: every seed in a process of its own, on the CPU one a core with one thread each, which
-    takes less time than one by one on all cores. Returns the exit status."""
+    """--runs: each seed in its own process, on the CPU one a core. Returns the exit status."""
     at_once, env = (os.cpu_count(), dict(OMP_NUM_THREADS="1")) if device.type == "cpu" else (1, {})
     print(f"{args.runs} runs, {at_once} at a time; a log follows when its run is done", flush=True)
 
@@ -339,8 +339,9 @@ def parse_arguments(argv=None, saved=None):
         help="train N seeds from S on and close with mean and standard deviation (default: 1)")
     arg("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
         help="where to train; auto is the first there is of cuda, mps, cpu (default: auto)")
-    arg("--data-dir", metavar="FOLDER", help="holds MNIST/raw/, or is to be downloaded to (default:"
-        " data/ or else ../shared/mnist/ beside train.py, downloaded to data/ if in neither)")
+    arg("--data-dir", metavar="FOLDER", type=os.path.abspath,
+        help="holds MNIST/raw/, or is to be downloaded to (default: data/ or else ../shared/mnist/ "
+             "beside train.py; if in neither, data/)")
     arg("--out", metavar="FOLDER",
         help="where the run makes its folder seedS, or seedS-2 ... (default: runs/MODEL)")
     arg("--holdout", type=number(int, 0, 59999), default=0, metavar="N",
@@ -391,9 +392,8 @@ def main(argv=None):
         if recipe["batch_size"] > n:
             raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}", 2)
         rehearse(path, net_class, recipe, n % recipe["batch_size"] or recipe["batch_size"])
-        # What a checkpoint and the run that resumes from it must have in common.
         identity = recipe | {key: getattr(args, key) for key in ("seed", "holdout", "dry_run")}
-        identity["Net"] = str(net_class())
+        identity["model file"] = path.read_text(encoding="utf-8")  # what a resumed run must share
         differ = [key for key in identity if state and identity[key] != state["identity"].get(key)]
         if differ:
             raise UserError(f"{folder / 'last.pt'} comes from a run with another "

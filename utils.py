@@ -104,8 +104,8 @@ def deskew(images):
     """uint8 images (N, 28, 28), each sheared along its rows about the ink's centre until x and y of
     the ink are uncorrelated: slanted digits stand upright, and no label is needed. An old remedy,
     as in LeCun et al. 1998 (http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf)."""
-    upright, centres = [], CENTRES.to(images.device)
-    for batch in images.split(1000):
+    upright, centres = torch.empty_like(images), CENTRES.to(images.device)
+    for batch, result in zip(images.split(1000), upright.split(1000)):
         ink = batch.float()
         rows = ink.sum(dim=2)  # (B, 28): ink in each row
         y = rows @ centres / rows.sum(dim=1).clamp(min=1)  # clamped for an empty image
@@ -113,8 +113,8 @@ def deskew(images):
         slope = ((ink @ centres) * dy).sum(dim=1) / (rows * dy ** 2).sum(dim=1).clamp(min=1)
         thetas = torch.eye(2, 3, device=images.device).repeat(len(batch), 1, 1)
         thetas[:, 0, 1], thetas[:, 0, 2] = slope, -slope * y
-        upright.append(warp(ink.unsqueeze(1), thetas).round().to(torch.uint8).squeeze(1))
-    return torch.cat(upright)
+        result.copy_(warp(ink.unsqueeze(1), thetas).round().squeeze(1))
+    return upright
 
 
 def affine_matrix(angle, shift_x, shift_y, scale, shear):

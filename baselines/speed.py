@@ -3,10 +3,11 @@
     python baselines/speed.py                      prints the tables
     python baselines/speed.py --write              and writes results/speed.json, for the README
 
-An epoch each of classic_train.py and of train.py's loop, both with evaluation, taking turns; medians
-over the rounds, each on a part of the images and scaled to a whole epoch. Then the phases of a step,
-what this machine could do at most, and whole runs of train.py as commands. On another machine, or a
-busy one, the seconds differ; the ratios less so."""
+An epoch each of classic_train.py and of train.py's loop, both with evaluation, taking turns;
+medians over the rounds, each on a part of the images and scaled to a whole epoch. Neither deskews,
+which train.py does once, before its first epoch. Then the phases of a step, what this machine could
+do at most, and whole runs of train.py as commands. On another machine, or a busy one, the seconds
+differ; the ratios less so."""
 
 import argparse
 import csv
@@ -188,9 +189,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="3", help="as in train.py (default: 3)")
-    parser.add_argument("--rounds", type=int, default=5, help="how often (default: 5)")
-    parser.add_argument("--part", type=int, default=6,
-                        help="a round takes 1/PART of the images (default: 6)")
+    parser.add_argument("--rounds", type=train.number(int, 1, 100), default=5,
+                        help="how often (default: 5)")
+    parser.add_argument("--part", type=train.number(int, 1, 60), default=2,
+                        help="a round takes 1/PART of the images (default: 2)")
     parser.add_argument("--data-dir", help="as in train.py")
     parser.add_argument("--write", action="store_true", help="write results/speed.json")
     args = parser.parse_args()
@@ -220,7 +222,7 @@ def main():
           "arithmetic ({macs_an_image:,} multiply-adds an image) and {memory:.0%} for the memory "
           "({bytes_an_image:,} bytes).".format(**result["attainable"]), flush=True)
 
-    c3 = side_by_side(str(ROOT / "baselines" / "c3.py"), root, args.part * 2, args.rounds)
+    c3 = side_by_side(str(ROOT / "baselines" / "c3.py"), root, args.part * 3, args.rounds)
     runs = [command(*flags) for _ in range(args.rounds)]
     result["command"] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     result["c3"] = dict(classic_15_epochs=15 * c3["classic"], classic=c3["classic"],

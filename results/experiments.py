@@ -81,10 +81,13 @@ def measure(experiment, seed, holdout=10000):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "variation.py"
         path.write_text(variation(experiment), encoding="utf-8")
-        subprocess.run([sys.executable, HERE.parent / "train.py", "--model", path, "--seed",
-                        str(seed), "--holdout", str(holdout), "--out", folder, "--no-progress"],
-                       check=True, stdout=subprocess.DEVNULL,
-                       env=os.environ | dict(OMP_NUM_THREADS="1"))
+        done = subprocess.run(
+            [sys.executable, HERE.parent / "train.py", "--model", path, "--seed", str(seed),
+             "--holdout", str(holdout), "--out", folder, "--no-progress"], text=True,
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            env=os.environ | dict(OMP_NUM_THREADS="1"))
+        if done.returncode:
+            sys.exit(f"experiments.py: {experiment!r} failed: {done.stderr.strip()}")
         return table_row(experiment, Path(folder) / f"seed{seed}")
 
 
@@ -127,8 +130,13 @@ def main():
     done = {(row["experiment"], int(row["seed"])) for row in read_table(args.table)}
     todo = [(experiment, seed) for seed in range(args.seeds) for experiment in args.experiments
             if (experiment, seed) not in done]
-    for experiment, _ in todo:
-        compile(variation(experiment), experiment, "exec")
+    for experiment in args.experiments:
+        try:
+            compile(variation(experiment), experiment, "exec")
+        except SyntaxError as error:
+            sys.exit(f"experiments.py: {experiment!r}: {error}")
+        if all((experiment, seed) in done for seed in range(args.seeds)):
+            print(f"{experiment!r} is in {args.table} already")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for row in pool.map(lambda item: measure(*item), todo):
             add_row(row, args.table)

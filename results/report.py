@@ -88,11 +88,11 @@ with the input pixels that a unit's gradient really reaches.
 
 The receptive field (RF) is the side of the square of input pixels that one output value can see; a
 layer widens it by (kernel − 1) × jump. The jump is how many input pixels lie between neighbouring
-outputs: each 2×2 pool doubles it, and so doubles what every later layer adds. A digit fills about
-20 of the 28 pixels, so units with an RF of 20 or more can see one whole; an RF beyond 28 means that
-the window of the outermost units hangs over the edge and sees zeros there. Padding changes a map's
-size, not its RF. ReLU and Dropout change neither and are left out; a BatchNorm's parameters are
-counted with the convolution before it.
+outputs: a 2×2 pool doubles it, a stride of 3 triples it, and with it what every later layer adds. A
+digit fills about 20 of the 28 pixels, so units with an RF of 20 or more can see one whole; an RF
+beyond 28 means that the window of the outermost units hangs over the edge and sees zeros there.
+Padding changes a map's size, not its RF. Activations and Dropout change neither and are left out; a
+BatchNorm's parameters are counted with the convolution before it.
 """
 
 
@@ -105,8 +105,9 @@ def read_csv(path):
 def published(model):
     """One dict for each run of a model under results/, in the order of their seeds."""
     runs = []
-    for folder in sorted((ROOT / "results" / model).glob("seed*"),
-                         key=lambda folder: int(folder.name[4:])):
+    folders = [folder for folder in (ROOT / "results" / model).glob("seed*")
+               if folder.name[4:].isdigit() and (folder / "learning_rate.csv").exists()]
+    for folder in sorted(folders, key=lambda folder: int(folder.name[4:])):
         args = json.loads((folder / "args.json").read_text())
         rows = read_csv(folder / "metrics.csv")
         accuracy = [float(row["test_acc"]) for row in rows]
@@ -160,6 +161,38 @@ def result_paragraph(model):
 """
 
 
+def speed_section():
+    """The figures of the README's section on speed, from speed.json."""
+    speed = json.loads((ROOT / "results" / "speed.json").read_text())
+    epoch, command, growth, runs = (speed[key] for key in ("epoch", "command", "growth", "runs"))
+    lines = [(name, *(f"{value:.2f} s" for value in values), f"{values[0] / values[1]:.1f}")
+             for name, values in [(phase, [epoch["phases"][side][phase] for side in
+                                           ("classic", "ours")]) for phase in
+                                  epoch["phases"]["ours"]]]
+    lines.append(("**whole epoch**", f"{epoch['classic']:.2f} s", f"{epoch['ours']:.2f} s",
+                  f"**{epoch['ratio']:.1f}**"))
+    steps = {name: ", ".join(f"{value:.1f} s for {int(key):,}" for key, value in series.items())
+             for name, series in growth.items()}
+    return table(("Model 3", "classic trainer", "train.py", "ratio"), lines) + f"""
+Medians of {speed["rounds"]} rounds, taken in turns in one process: {speed["machine"]}, \
+{speed["threads"]} threads, torch {speed["torch"].split("+")[0]}, {speed["date"]}.
+
+- `python train.py --model 3`: {command["wall"]:.0f} s from start to last plot, \
+{command["training"]:.0f} s of it training, {command["start"]:.1f} s until the first
+  step; {command["peak_bytes"] / 1e9:.2f} GB of memory at its peak. The classic trainer takes \
+{speed["c3"]["classic_15_epochs"]:.0f} s for 15 epochs of
+  [C3](baselines/c3.py), a published net of 7,902 parameters (15 times the median epoch): \
+{command["ratio"]:.0f} times as long.
+- Training time grows with the epochs ({steps["epochs"]}) and with the
+  images ({steps["images"]}, six epochs).
+- `--runs {runs["n"]}` takes {runs["wall"]:.0f} s, {runs["ratio"]:.2f} times as fast as \
+{runs["n"]} runs one after the other, which use both cores already.
+- Forward and backward could take {speed["attainable"]["arithmetic"]:.0%} of their time if the \
+arithmetic went at the rate of a
+  large matrix product, {speed["attainable"]["memory"]:.0%} if memory were all that counts.
+"""
+
+
 def quoted(text):
     """`text` with every figure behind an experiment's name in backticks brought up to date.
 
@@ -188,6 +221,8 @@ def documents():
     pages = {path: quoted((ROOT / path).read_text(encoding="utf-8")) for path in QUOTING}
     pages["README.md"] = between(pages["README.md"], "<!-- results -->\n", "<!-- end -->",
                                  results_table())
+    pages["README.md"] = between(pages["README.md"], "<!-- speed -->\n", "<!-- end speed -->",
+                                 speed_section())
     for model in MODELS:
         pages[f"{model}.py"] = between(pages[f"{model}.py"], "\nResult\n", "\nAnalysis\n",
                                        result_paragraph(model))
