@@ -164,25 +164,33 @@ def attainable(net_class, seconds):
 
 
 # ---- whole commands ----------------------------------------------------------------------------
+def peak_memory(pid):
+    """Bytes of a running process, by Linux's account; 0 where there is none. (The ru_maxrss of a
+    child begins at its parent's.)"""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError):  # no Linux, or the process has just ended
+        return 0
+
+
 def command(*flags):
     """Run train.py; wall seconds, seconds to the first step, seconds of training, peak bytes."""
     with tempfile.TemporaryDirectory() as folder:
-        began = time.perf_counter()
+        began, first, peak = time.perf_counter(), None, 0
         process = subprocess.Popen(
             [sys.executable, ROOT / "train.py", "--no-progress", "--out", folder, *flags],
             stdout=subprocess.PIPE, text=True)
-        first = next(time.perf_counter() - began for line in process.stdout
-                     if line.startswith("Epoch "))
-        process.stdout.read()
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
+        for line in process.stdout:
+            peak = max(peak, peak_memory(process.pid))
+            if line.startswith("Epoch "):
+                first = first or time.perf_counter() - began
+        if process.wait():
             sys.exit(f"speed.py: train.py {' '.join(flags)} failed")
         wall = time.perf_counter() - began
         with open(next(Path(folder).glob("*/metrics.csv")), newline="") as file:
             seconds = [float(row["seconds"]) for row in csv.DictReader(file)]
-    unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return dict(wall=wall, start=first - seconds[0], training=sum(seconds),
-                peak_bytes=usage.ru_maxrss * unit)
+    return dict(wall=wall, start=first - seconds[0], training=sum(seconds), peak_bytes=peak)
 
 
 def main():
@@ -222,7 +230,7 @@ def main():
           "arithmetic ({macs_an_image:,} multiply-adds an image) and {memory:.0%} for the memory "
           "({bytes_an_image:,} bytes).".format(**result["attainable"]), flush=True)
 
-    c3 = side_by_side(str(ROOT / "baselines" / "c3.py"), root, args.part * 3, args.rounds)
+    c3 = side_by_side(str(ROOT / "baselines" / "c3.py"), root, args.part * 5, args.rounds)
     runs = [command(*flags) for _ in range(args.rounds)]
     result["command"] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     result["c3"] = dict(classic_15_epochs=15 * c3["classic"], classic=c3["classic"],

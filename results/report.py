@@ -184,7 +184,8 @@ Medians of {speed["rounds"]} rounds, taken in turns in one process: {speed["mach
   [C3](baselines/c3.py), a published net of 7,902 parameters (15 times the median epoch): \
 {command["ratio"]:.0f} times as long.
 - Training time grows with the epochs ({steps["epochs"]}) and with the
-  images ({steps["images"]}, six epochs).
+  images ({steps["images"]}; six epochs, each of which evaluates the
+  images left out).
 - `--runs {runs["n"]}` takes {runs["wall"]:.0f} s, {runs["ratio"]:.2f} times as fast as \
 {runs["n"]} runs one after the other, which use both cores already.
 - Forward and backward could take {speed["attainable"]["arithmetic"]:.0%} of their time if the \

@@ -27,6 +27,16 @@ def test_parameter_budget(model, fits):
     assert fits(sum(p.numel() for p in net(model).parameters()))
 
 
+def test_c3_has_the_published_number_of_parameters_and_trains_a_step():
+    _, net_class, recipe = train.load_model_file(ROOT / "baselines" / "c3.py")
+    c3 = net_class()
+    assert sum(p.numel() for p in c3.parameters()) == 7902
+    images, labels = torch.randint(256, (64, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
+    before = [p.clone() for p in c3.parameters()]
+    train.train(c3, recipe | dict(epochs=1), 0, (images, labels), (images, labels))
+    assert not any(torch.equal(old, new) for old, new in zip(before, c3.parameters()))
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("batch", [2, 7])
 def test_shapes(model, batch):
