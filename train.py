@@ -272,15 +272,13 @@ def run_seeds(args, argv, device):
 
     results = []
     with ThreadPoolExecutor(at_once) as pool:
-        try:
-            for done in pool.map(train_seed, range(args.seed, args.seed + args.runs)):
-                print(done.stdout, flush=True)
-                if done.returncode:
-                    return done.returncode
-                final = re.search(r"final (\S+)%, best \S+%, lowest .* (\S+)%", done.stdout)
-                results.append([float(value) for value in final.groups()])
-        finally:  # after an error or Ctrl-C no further seed begins
-            pool.shutdown(cancel_futures=True)
+        # After an error or Ctrl-C, map() cancels the seeds that have not begun.
+        for done in pool.map(train_seed, range(args.seed, args.seed + args.runs)):
+            print(done.stdout, flush=True)
+            if done.returncode:
+                return done.returncode
+            final = re.search(r"final (\S+)%, best \S+%, lowest .* (\S+)%", done.stdout)
+            results.append([float(value) for value in final.groups()])
     last, lowest = zip(*results)
     print(f"{args.runs} runs, accuracy in the last epoch: {statistics.mean(last):.3f} ± "
           f"{statistics.stdev(last):.3f}% (mean ± standard deviation), minimum {min(last):.2f}%\n"
