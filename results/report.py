@@ -198,14 +198,15 @@ def quoted(text):
     """`text` with every figure behind an experiment's name in backticks brought up to date.
 
     "`model3: average=0.0` 99.31 ± 0.02 % (n=3)" quotes val_acc of that experiment's runs in
-    experiments.csv or ideas.csv, "`results/deep` 99.53 ± 0.01 % (n=3)" the last epochs' test_acc of the runs in
-    that folder. Raises KeyError for an experiment or a folder that is not there."""
+    experiments.csv or ideas.csv, "`results/deep` 99.53 ± 0.01 % (n=3)" the last epochs' test_acc of
+    the runs in that folder. Raises KeyError for an experiment or a folder that is not there."""
     accuracy = {f"results/{folder.name}": [run["last"] for run in published(folder.name)]
                 for folder in (ROOT / "results").iterdir() if folder.is_dir()}
     for row in [*read_csv(ROOT / "results" / "experiments.csv"),
                 *read_csv(ROOT / "results" / "ideas.csv")]:
         accuracy.setdefault(row["experiment"], []).append(float(row["val_acc"]))
-    return re.sub(r"`((?:model\d|deep|idea):[^`]*|results/\w+)`(\s+)[\d.]+(?: ± [\d.]+)?\s%\s\(n=\d+\)",
+    return re.sub(r"`((?:model\d|deep|idea):[^`]*|results/\w+)`(\s+)"
+                  r"[\d.]+(?: ± [\d.]+)?\s%\s\(n=\d+\)",
                   lambda match: f"`{match[1]}`{match[2]}{spread(accuracy[match[1]])}", text)
 
 
