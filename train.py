@@ -262,7 +262,8 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
 
 def run_seeds(args, argv, device):
     """--runs: each seed in its own process, on the CPU one a core. Returns the exit status."""
-    at_once, env = (os.cpu_count(), dict(OMP_NUM_THREADS="1")) if device.type == "cpu" else (1, {})
+    cores, env = (os.cpu_count(), dict(OMP_NUM_THREADS="1")) if device.type == "cpu" else (1, {})
+    at_once = min(args.runs, cores)
     print(f"{args.runs} runs, {at_once} at a time; a log follows when its run is done", flush=True)
 
     def train_seed(seed):
@@ -288,6 +289,7 @@ def run_seeds(args, argv, device):
 
 
 def describe_device(device):
+    """Its kind, its name and the number of CPU cores, for people."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return f"{device.type} ({name}, {os.cpu_count()} cores)"
 
@@ -403,7 +405,7 @@ def main(argv=None):
         train_set, test_set = ([part.to(device) for part in each] for each in load_data(args))
         for each in (train_set, test_set):
             each[0] = utils.deskew(each[0]) if recipe["deskew"] else each[0]
-        if args.runs > 1:
+        if args.runs > 1:  # each loads the data again, but what is wrong with it is said once
             return run_seeds(args, sys.argv[1:] if argv is None else argv, device)
         folder = folder or new_folder(args, path.stem)
         run(args, path, net_class, recipe, identity, train_set, test_set, folder, state)

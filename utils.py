@@ -261,7 +261,7 @@ def mistakes(images, labels, predictions, title, most=60):
     lines = max(1, math.ceil(min(len(wrong), most) / 10))
     figure = Figure(figsize=(10, 0.8 + 1.2 * lines), layout="constrained")
     shown = f"the first {most}: " if len(wrong) > most else ""
-    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → predicted")
+    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → guess")
     for axes, i in zip(figure.subplots(lines, 10, squeeze=False).flat, wrong + [None] * 10):
         axes.axis("off")
         if i is not None:

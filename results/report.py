@@ -1,7 +1,8 @@
 """Write every number that the documents give, from the nets and from the files in this folder:
 
     python results/report.py           writes RF.md, the README's table, the docstrings' Result
-                                       paragraphs and all figures quoted from experiments.csv
+                                       paragraphs, its section on speed, and every accuracy
+                                       that is quoted behind its experiment's name
     python results/report.py --check   writes nothing; exit status 1 if any of it is out of date"""
 
 import argparse
@@ -87,12 +88,12 @@ Computed from the nets by `python results/report.py`; do not edit. A test compar
 with the input pixels that a unit's gradient really reaches.
 
 The receptive field (RF) is the side of the square of input pixels that one output value can see; a
-layer widens it by (kernel − 1) × jump. The jump is how many input pixels lie between neighbouring
-outputs: a 2×2 pool doubles it, a stride of 3 triples it, and with it what every later layer adds. A
-digit fills about 20 of the 28 pixels, so units with an RF of 20 or more can see one whole; an RF
-beyond 28 means that the window of the outermost units hangs over the edge and sees zeros there.
-Padding changes a map's size, not its RF. Activations and Dropout change neither and are left out; a
-BatchNorm's parameters are counted with the convolution before it.
+layer widens it by (kernel − 1) × jump. The jump is how many input pixels lie between
+neighbouring outputs: a 2×2 pool doubles it, a stride of 3 triples it, and with it what every later
+layer adds. A digit fills about 20 of the 28 pixels, so units with an RF of 20 or more can see one
+whole; an RF beyond 28 means that the window of the outermost units hangs over the edge and sees
+zeros there. Padding changes a map's size, not its RF. Activations and Dropout change neither and
+are left out; a BatchNorm's parameters are counted with the convolution before it.
 """
 
 
@@ -113,16 +114,16 @@ def published(model):
         accuracy = [float(row["test_acc"]) for row in rows]
         runs.append(dict(
             seed=args["seed"], parameters=args["parameters"], epochs=len(rows), last=accuracy[-1],
-            best=max(accuracy), last_five=min(accuracy[-5:]), device=args["device"],
+            last_five=min(accuracy[-5:]), device=args["device"],
             seconds=sum(float(row["seconds"]) for row in rows), threads=args["threads"],
             torch=args["torch"].split("+")[0]))
     return runs
 
 
-def spread(values, digits=2):
+def spread(values):
     """'99.53 ± 0.02 % (n=3)', the mean and the sample standard deviation; '99.53 % (n=1)'."""
-    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.{digits}f}{deviation} % (n={len(values)})"
+    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.2f}{deviation} % (n={len(values)})"
 
 
 def results_table():
@@ -174,7 +175,9 @@ def speed_section():
     steps = {name: ", ".join(f"{value:.1f} s for {int(key):,}" for key, value in series.items())
              for name, series in growth.items()}
     return table(("Model 3", "classic trainer", "train.py", "ratio"), lines) + f"""
-Medians of {speed["rounds"]} rounds, taken in turns in one process: {speed["machine"]}, \
+Medians of {speed["rounds"]} rounds, taken in turns in one process, \
+each on 1/{speed["part"]} of the images and
+scaled to an epoch: {speed["machine"]}, \
 {speed["threads"]} threads, torch {speed["torch"].split("+")[0]}, {speed["date"]}.
 
 - `python train.py --model 3`: {command["wall"]:.0f} s from start to last plot, \
@@ -198,8 +201,8 @@ def quoted(text):
     """`text` with every figure behind an experiment's name in backticks brought up to date.
 
     "`model3: average=0.0` 99.31 ± 0.02 % (n=3)" quotes val_acc of that experiment's runs in
-    experiments.csv or ideas.csv, "`results/deep` 99.53 ± 0.01 % (n=3)" the last epochs' test_acc of
-    the runs in that folder. Raises KeyError for an experiment or a folder that is not there."""
+    experiments.csv or ideas.csv, "`results/deep` 99.53 ± 0.01 % (n=3)" the last epochs' test_acc
+    of the runs in that folder. Raises KeyError for an experiment or a folder that is not there."""
     accuracy = {f"results/{folder.name}": [run["last"] for run in published(folder.name)]
                 for folder in (ROOT / "results").iterdir() if folder.is_dir()}
     for row in [*read_csv(ROOT / "results" / "experiments.csv"),
