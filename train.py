@@ -206,9 +206,8 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
     device, judged = train_set[0].device, "val" if args.holdout else "test"
     torch.manual_seed(args.seed)
     net = net_class().to(device, memory_format=torch.channels_last)  # pools and BatchNorms faster
-    parameters = sum(p.numel() for p in net.parameters())
-    title = (f"{'DRY RUN, NOT MNIST: ' * args.dry_run}{path.stem}, {parameters:,} parameters, "
-             f"seed {args.seed}")
+    size = sum(p.numel() for p in net.parameters())
+    title = f"{'NOT MNIST: ' * args.dry_run}{path.stem}, {size:,} parameters, seed {args.seed}"
     if not state:
         try:  # a copy, in eval mode, on the CPU: the summary runs it on noise and knows no MPS
             with torch.random.fork_rng(devices=[]):
@@ -216,7 +215,7 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
         except Exception as error:
             print(f"warning: no layer table: {type(error).__name__}: {error}", file=sys.stderr)
         utils.write(folder / "args.json", json.dumps(dict(
-            model=path.name, parameters=parameters, seed=args.seed, holdout=args.holdout,
+            model=path.name, parameters=size, seed=args.seed, holdout=args.holdout,
             data="rendered digits, NOT MNIST" if args.dry_run else "MNIST", recipe=recipe,
             device=describe_device(device), threads=torch.get_num_threads(),
             python=platform.python_version(), torch=torch.__version__,
@@ -234,14 +233,18 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
 
     net, rows, rates = train(net, recipe, args.seed, train_set, test_set, judged, state,
                              after_epoch, progress=not args.no_progress)
-    _, _, predictions = utils.evaluate(net, *test_set)
+    predictions = utils.evaluate(net, *test_set)[2].cpu()
+    images, labels = (part.cpu() for part in test_set)
     utils.save(folder / "model.pt", {key: value.cpu() for key, value in net.state_dict().items()})
     utils.write_csv(folder / "metrics.csv", rows)  # a kill may have come before after_epoch's
     utils.write_csv(folder / "learning_rate.csv",
                     [dict(step=i, lr=f"{rate:.6g}") for i, rate in enumerate(rates, 1)])
+    utils.write(folder / "mistakes.csv", "index,label,prediction\n" + "".join(
+        f"{i},{labels[i]},{predictions[i]}\n" for i in range(len(labels))
+        if labels[i] != predictions[i]))
     try:
-        figures = utils.curves(rows, rates, title) | {"mistakes.png": utils.mistakes(
-            test_set[0].cpu(), test_set[1].cpu(), predictions.cpu(), title)}
+        figures = utils.curves(rows, rates, title) | {
+            "mistakes.png": utils.mistakes(images, labels, predictions, title)}
         for name, figure in figures.items():
             figure.savefig(folder / name, dpi=110)
     except Exception as error:  # a run is worth more than its plots
@@ -249,8 +252,8 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
 
     train_acc, test_acc = ([row[f"{part}_acc"] for row in rows] for part in ("train", judged))
     held = min(test_acc[-5:]) >= utils.TARGET and 5 <= len(rows) <= 15
-    met = "met" if held and parameters < utils.BUDGET else "not met"
-    print(f"\nParameters: {parameters:,} (budget: fewer than {utils.BUDGET:,})\n"
+    met = "met" if held and size < utils.BUDGET else "not met"
+    print(f"\nParameters: {size:,} (budget: fewer than {utils.BUDGET:,})\n"
           f"Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs\n"
           f"Train accuracy: final {train_acc[-1]:.2f}%, best {max(train_acc):.2f}%\n"
           f"{judged.title()} accuracy: final {test_acc[-1]:.2f}%, best {max(test_acc):.2f}%, "
@@ -340,13 +343,12 @@ def parse_arguments(argv=None, saved=None):
     arg("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
         help="where to train; auto is the first there is of cuda, mps, cpu (default: auto)")
     arg("--data-dir", metavar="FOLDER", type=os.path.abspath,
-        help="holds MNIST/raw/, or is to be downloaded to (default: data/ or else ../shared/mnist/ "
-             "beside train.py; if in neither, data/)")
+        help="holds MNIST/raw/ (default: data/, else ../shared/mnist/, else downloaded to data/)")
     arg("--out", metavar="FOLDER",
         help="where the run makes its folder seedS, or seedS-2 ... (default: runs/MODEL)")
     arg("--holdout", type=number(int, 0, 59999), default=0, metavar="N",
-        help="make choices with this: judge by the last N training images, train on the others, "
-             "leave the test set closed (default: 0 images)")
+        help="judge by the last N training images and train on the others; the test set stays "
+             "closed. Make choices with this (default: 0)")
     arg("--resume", metavar="FOLDER",
         help="continue the run in FOLDER after its last finished epoch (default: off)")
     arg("--dry-run", action="store_true",

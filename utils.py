@@ -46,9 +46,8 @@ def pick_device(name="auto"):
 
 
 def find_mnist(data_dir=None):
-    """The folder that holds MNIST/raw/ with the four raw files: `data_dir`, else data/ or
-    ../shared/mnist/ beside this file; if they are nowhere, they are downloaded into the first of
-    these. Raises UserError if that fails."""
+    """The folder that holds MNIST/raw/: `data_dir`, else data/ or ../shared/mnist/ beside this
+    file, else the first of these, after a download. Raises UserError if that fails."""
     places = [Path(data_dir)] if data_dir else [HERE / "data", HERE.parent / "shared" / "mnist"]
     for place in places:
         if all((place / "MNIST" / "raw" / name).is_file() for name in RAW_FILES):
@@ -206,8 +205,7 @@ def write_csv(path, rows):
 
 def save(path, state):
     """torch.save, but never half a file."""
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
+    torch.save(state, buffer := io.BytesIO())
     write(path, buffer.getbuffer())
 
 

@@ -19,7 +19,8 @@ import train
 import utils
 
 PLOTS = ("accuracy.png", "loss.png", "learning_rate.png", "mistakes.png")
-FILES = {"args.json", "metrics.csv", "learning_rate.csv", "model.pt", "last.pt", *PLOTS}
+FILES = {"args.json", "metrics.csv", "learning_rate.csv", "mistakes.csv", "model.pt", "last.pt",
+         *PLOTS}
 
 
 @pytest.fixture
@@ -75,8 +76,11 @@ def test_dry_run_goes_the_whole_way_and_says_that_it_is_not_mnist(tmp_path):
     net = net_class()
     net.load_state_dict(torch.load(folder / "model.pt", weights_only=True))
     images, labels = utils.rendered_digits(500, seed=1)
-    _, accuracy, _ = utils.evaluate(net, utils.deskew(images), labels)  # as the recipe says
+    _, accuracy, guesses = utils.evaluate(net, utils.deskew(images), labels)  # as the recipe says
     assert accuracy == float(rows[-1]["test_acc"])
+    wrong = [dict(index=str(i), label=str(label), prediction=str(guess)) for i, (label, guess) in
+             enumerate(zip(labels.tolist(), guesses.tolist())) if label != guess]
+    assert wrong and read_csv(folder / "mistakes.csv") == wrong
 
 
 def test_plots_show_what_they_are_named_after():
