@@ -86,8 +86,8 @@ def main():
     parser.add_argument("--device", default="auto", help="as in train.py (default: auto)")
     parser.add_argument("--data-dir", help="as in train.py")
     args = parser.parse_args()
-    device, root = utils.pick_device(args.device), utils.find_mnist(args.data_dir)
     _, net_class, recipe = train.load_model_file(args.model)
+    device, root = utils.pick_device(args.device), utils.find_mnist(args.data_dir)
     recipe["epochs"] = args.epochs or recipe["epochs"]
     torch.manual_seed(args.seed)
     net = net_class().to(device)

@@ -204,9 +204,9 @@ def main():
     parser.add_argument("--data-dir", help="as in train.py")
     parser.add_argument("--write", action="store_true", help="write results/speed.json")
     args = parser.parse_args()
+    _, net_class, _ = train.load_model_file(args.model)
     root = utils.find_mnist(args.data_dir)
     flags = ["--model", args.model, "--device", "cpu", "--data-dir", str(root)]
-    _, net_class, recipe = train.load_model_file(args.model)
 
     result = dict(
         model=args.model, rounds=args.rounds, part=args.part, date=time.strftime("%Y-%m-%d"),
