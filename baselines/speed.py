@@ -163,6 +163,21 @@ def attainable(net_class, seconds):
         arithmetic=needed[0] / product_rate / seconds, memory=needed[1] / copy_rate / seconds)
 
 
+def bfloat16(net_class, batch_size, rounds):
+    """Seconds of forward and backward in bfloat16 (autocast) over those in float32, the median."""
+    net = net_class().to(memory_format=torch.channels_last)
+    images, labels = torch.randn(batch_size, 1, 28, 28), torch.arange(batch_size) % 10
+
+    def step(enabled):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = F.cross_entropy(net(images), labels)
+        loss.backward()
+
+    step(True)  # warms up
+    return statistics.median(best_of(lambda: step(True), 20) / best_of(lambda: step(False), 20)
+                             for _ in range(rounds))
+
+
 # ---- whole commands ----------------------------------------------------------------------------
 def peak_memory(pid):
     """Bytes of a running process, by Linux's account; 0 where there is none. (The ru_maxrss of a
@@ -204,7 +219,7 @@ def main():
     parser.add_argument("--data-dir", help="as in train.py")
     parser.add_argument("--write", action="store_true", help="write results/speed.json")
     args = parser.parse_args()
-    _, net_class, _ = train.load_model_file(args.model)
+    _, net_class, recipe = train.load_model_file(args.model)
     root = utils.find_mnist(args.data_dir)
     flags = ["--model", args.model, "--device", "cpu", "--data-dir", str(root)]
 
@@ -228,7 +243,9 @@ def main():
     result["attainable"] = attainable(net_class, phases["forward"] + phases["backward"])
     print("\nOf forward and backward, the machine at its best needs {arithmetic:.0%} for the "
           "arithmetic ({macs_an_image:,} multiply-adds an image) and {memory:.0%} for the memory "
-          "({bytes_an_image:,} bytes).".format(**result["attainable"]), flush=True)
+          "({bytes_an_image:,} bytes).".format(**result["attainable"]))
+    result["bfloat16"] = bfloat16(net_class, recipe["batch_size"], args.rounds)
+    print(f"In bfloat16 they take {result['bfloat16']:.0%} of their time.", flush=True)
 
     c3 = side_by_side(str(ROOT / "baselines" / "c3.py"), root, args.part * 5, args.rounds)
     runs = [command(*flags) for _ in range(args.rounds)]

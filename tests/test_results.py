@@ -33,12 +33,27 @@ def test_a_figure_that_is_out_of_date_is_noticed():
         report.quoted("`model3: no such experiment` 99.99 % (n=1)")
 
 
+def test_every_picture_shows_what_the_files_say():
+    for path, figure in report.figures().items():
+        assert report.drawn(path) == report.digest(figure), \
+            f"{path} is out of date: python results/report.py"
+
+
+def test_a_picture_that_is_out_of_date_is_noticed():
+    before = report.digest(report.seeds_figure("model3"))
+    figure = report.seeds_figure("model3")
+    line = figure.axes[0].get_lines()[0]
+    line.set_ydata([99.0, *list(line.get_ydata())[1:]])
+    assert report.digest(figure) != before
+    assert report.drawn("results/no_such_picture.png") is None
+
+
 def test_spread_is_mean_and_sample_deviation():
     assert report.spread([99.0, 99.2, 99.7]) == "99.30 ± 0.36 % (n=3)"
     assert report.spread([99.5]) == "99.50 % (n=1)"
 
 
-@pytest.mark.parametrize("model, seeds", [("model1", 1), ("model2", 1), ("model3", 3)])
+@pytest.mark.parametrize("model, seeds", [("model1", 10), ("model2", 20), ("model3", 20)])
 def test_seeds_are_published_from_0_on_without_a_gap(model, seeds):
     runs = report.published(model)
     assert [run["seed"] for run in runs] == list(range(len(runs))) and len(runs) >= seeds
@@ -56,10 +71,14 @@ def test_a_published_run_is_of_this_net_and_recipe_and_complete(model, seed):
     assert args["model"] == f"{model}.py"
     rows = report.read_csv(folder / "metrics.csv")
     assert [int(row["epoch"]) for row in rows] == list(range(1, recipe["epochs"] + 1))
-    steps = recipe["epochs"] * math.ceil(60000 / recipe["batch_size"])
-    assert len(report.read_csv(folder / "learning_rate.csv")) == steps
-    assert {path.name for path in folder.glob("*.png")} == {
-        "accuracy.png", "loss.png", "learning_rate.png", "mistakes.png"}
+    wrong = report.read_csv(folder / "mistakes.csv")
+    assert 100 - len(wrong) / 100 == pytest.approx(float(rows[-1]["test_acc"]))
+    assert all(row["label"] != row["prediction"] for row in wrong)
+    if args["seed"] == 0:
+        steps = recipe["epochs"] * math.ceil(60000 / recipe["batch_size"])
+        assert len(report.read_csv(folder / "learning_rate.csv")) == steps
+        assert {path.name for path in folder.glob("*.png")} == {
+            "accuracy.png", "loss.png", "learning_rate.png", "mistakes.png"}
 
 
 def test_model_3_holds_the_target_but_for_one_epoch_of_one_seed():
@@ -78,9 +97,15 @@ def test_published_weights_have_their_recorded_accuracy(mnist, model):
     _, _, recipe = train.load_model_file(model[-1])
     images, labels = utils.load_mnist(mnist, train=False)
     images = utils.deskew(images) if recipe["deskew"] else images
-    _, accuracy, _ = utils.evaluate(net, images, labels)
+    _, accuracy, predictions = utils.evaluate(net, images, labels)
     recorded = float(report.read_csv(folder / "metrics.csv")[-1]["test_acc"])
     assert abs(accuracy - recorded) < 0.015  # one image, should a logit round differently
+    wrong = {int(row["index"]) for row in report.read_csv(folder / "mistakes.csv")}
+    assert len(wrong ^ set((predictions != labels).nonzero().flatten().tolist())) <= 1
+    line = report.read_csv(ROOT / "results" / model / "runs.csv")[0]
+    for key, half in (("first_5000_acc", slice(5000)), ("last_5000_acc", slice(5000, None))):
+        share = (predictions[half] == labels[half]).double().mean().item()
+        assert float(line[key]) == pytest.approx(100 * share, abs=0.03)
 
 
 def test_experiments_are_defined_by_their_names(tmp_path):
