@@ -1,11 +1,12 @@
 """Model 2: how small can a net be and still reach 99.4 %?
 
 Target
-    Fewer than 4,000 parameters, at most 15 epochs, 99.4 % on the test set. Against Model 1: eight
-    thin convolutions (6 to 10 channels) with GELU, the first pool right behind the first of them,
-    and global average pooling (GAP), which hands ten numbers to a linear layer. New in the recipe:
-    ReduceLROnPlateau, digits set upright before they are shown, small random affine transforms,
-    and an average of the weights, which is what gets judged.
+    Fewer than 4,000 parameters, at most 15 epochs, 99.4 % on the test set. Against Model 1: every
+    layer is thinner (6 to 12 channels) and has GELU, pooling comes after the first convolution
+    already, a 1×1 transition squeezes the channels before the second pool, and global average
+    pooling (GAP) hands twelve numbers to a linear layer. New in the recipe: ReduceLROnPlateau,
+    digits set upright before they are shown, small random affine transforms, and an average of the
+    weights, which is what gets judged.
 
 Result
     99.30 ± 0.07 % (n=3) on the 10,000 test images in the last of 15 epochs;
@@ -15,7 +16,12 @@ Result
     Reproduce seeds 0 to 2: python train.py --model 2 --runs 3
 
 Analysis
-    TODO
+    On 10,000 held-out training images the net reaches `model2:` 0.00 % (n=1); without deskewing
+    `model2: deskew=False` 0.00 % (n=1), without augmentation
+    `model2: augment={}` 0.00 % (n=1), without the weight average
+    `model2: average=0.0` 0.00 % (n=1).
+    ReduceLROnPlateau, told to halve the rate whenever an epoch's training loss is not 5 % below the
+    lowest so far, leaves it alone for five to eight epochs and then brings it down in steps.
 """
 
 from torch import nn
@@ -41,6 +47,12 @@ def conv(in_channels, out_channels, padding=1, pool=False):
         *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(out_channels), nn.GELU())
 
 
+def transition(in_channels, out_channels):
+    """1×1 convolution to fewer channels, BatchNorm, GELU, 2×2 max pool."""
+    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False),
+                         nn.BatchNorm2d(out_channels), nn.GELU(), nn.MaxPool2d(2))
+
+
 class Net(nn.Module):
     """Deskewed and normalised images (B, 1, 28, 28) to logits (B, 10)."""
 
@@ -48,16 +60,15 @@ class Net(nn.Module):
         super().__init__()
         self.layers = nn.Sequential(   # output      RF
             conv(1, 6, pool=True),     #  6×14×14     4
-            conv(6, 6),                #  6×14×14     8
-            conv(6, 6),                #  6×14×14    12
-            conv(6, 8),                #  8×14×14    16
-            conv(8, 8, pool=True),     #  8×7×7      22
-            conv(8, 8),                #  8×7×7      30
-            conv(8, 8, padding=0),     #  8×5×5      38
-            conv(8, 10, padding=0),    # 10×3×3      46
-            nn.AdaptiveAvgPool2d(1),   # 10×1×1      54
-            nn.Flatten(),              # 10          54
-            nn.Linear(10, 10),         # 10          54
+            conv(6, 8),                #  8×14×14     8
+            conv(8, 8),                #  8×14×14    12
+            transition(8, 6),          #  6×7×7      14
+            conv(6, 10),               # 10×7×7      22
+            conv(10, 10, padding=0),   # 10×5×5      30
+            conv(10, 12, padding=0),   # 12×3×3      38
+            nn.AdaptiveAvgPool2d(1),   # 12×1×1      46
+            nn.Flatten(),              # 12          46
+            nn.Linear(12, 10),         # 10          46
         )
 
     def forward(self, images):
