@@ -46,7 +46,7 @@ def scaled(recipe):
                      for part in ("optimizer", "scheduler")}
 
 
-def train_epoch(net, loader, optimizer, one_cycle, label_smoothing, device):
+def train_epoch(net, loader, optimizer, scheduler, recipe, device):
     """One pass over the training images; returns the mean loss and the accuracy in percent."""
     net.train()
     total, correct = 0.0, 0
@@ -55,11 +55,11 @@ def train_epoch(net, loader, optimizer, one_cycle, label_smoothing, device):
         images, labels = images.to(device), labels.to(device)
         optimizer.zero_grad()
         logits = net(images)
-        loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe["label_smoothing"])
         loss.backward()
         optimizer.step()
-        if one_cycle:
-            one_cycle.step()
+        if recipe["scheduler"]["name"] == "OneCycleLR":
+            scheduler.step()
         total += loss.item() * len(labels)
         correct += (logits.argmax(dim=1) == labels).sum().item()
         bar.set_description(f"loss {loss.item():.4f}")
@@ -93,12 +93,13 @@ def main():
     net = net_class().to(device)
     train_loader = make_loader(root, True, recipe["augment"])
     test_loader = make_loader(root, False, {})
-    optimizer, one_cycle, plateau = train.make_optimizer(net, scaled(recipe), len(train_loader))
+    optimizer, scheduler = train.make_optimizer(net, scaled(recipe), len(train_loader))
     for epoch in range(1, recipe["epochs"] + 1):
-        loss, accuracy = train_epoch(net, train_loader, optimizer, one_cycle,
-                                     recipe["label_smoothing"], device)
-        if plateau:
-            plateau.step(loss)
+        loss, accuracy = train_epoch(net, train_loader, optimizer, scheduler, recipe, device)
+        if recipe["scheduler"]["name"] == "ReduceLROnPlateau":
+            scheduler.step(loss)
+        elif recipe["scheduler"]["name"] == "StepLR":
+            scheduler.step()
         print(f"Epoch {epoch:2d}/{recipe['epochs']} | Train Loss: {loss:.4f} | Train Acc: "
               f"{accuracy:.2f}% | Test Acc: {test(net, test_loader, device):.2f}%", flush=True)
 

@@ -49,12 +49,12 @@ class Sides:
                 (classic_train.scaled(self.recipe), len(self.loaders[0]), torch.contiguous_format),
                 (self.recipe, 1000, torch.channels_last)):
             net = self.net_class().to(memory_format=layout)
-            yield net, *train.make_optimizer(net, recipe, steps)[:2]
+            yield net, *train.make_optimizer(net, recipe, steps)
 
     def classic(self):
-        (net, optimizer, one_cycle), _ = self.nets()
-        classic_train.train_epoch(net, self.loaders[0], optimizer, one_cycle,
-                                  self.recipe["label_smoothing"], torch.device("cpu"))
+        (net, optimizer, scheduler), _ = self.nets()
+        classic_train.train_epoch(net, self.loaders[0], optimizer, scheduler, self.recipe,
+                                  torch.device("cpu"))
         classic_train.test(net, self.loaders[1], torch.device("cpu"))
 
     def ours(self):
@@ -66,7 +66,7 @@ class Sides:
         generator, result = torch.Generator().manual_seed(0), {}
         batches = dict(classic=self.loaders[0], ours=utils.batches(
             *self.sets[0], self.recipe["batch_size"], generator, self.recipe["augment"]))
-        for (side, source), (net, optimizer, one_cycle) in zip(batches.items(), self.nets()):
+        for (side, source), (net, optimizer, scheduler) in zip(batches.items(), self.nets()):
             average, update_average = train.moving_average(net, self.recipe["average"])
             spent = dict.fromkeys(("data", "forward", "backward", "optimizer", "evaluation"), 0.0)
             clock, source = time.perf_counter(), iter(source)
@@ -85,8 +85,8 @@ class Sides:
                 loss.backward()
                 lap("backward")
                 optimizer.step()
-                if one_cycle:
-                    one_cycle.step()
+                if self.recipe["scheduler"]["name"] == "OneCycleLR":
+                    scheduler.step()
                 if side == "ours":
                     update_average(step)
                 lap("optimizer")

@@ -48,13 +48,13 @@ def test_an_epoch_on_some_images_learns(mnist, one_cycle):
     _, net_class, recipe = train.load_model_file(one_cycle)
     torch.manual_seed(0)
     net, loader = net_class(), classic_train.make_loader(mnist, True, recipe["augment"], part=20)
-    optimizer, schedule, _ = train.make_optimizer(net, recipe | dict(epochs=1), len(loader))
+    optimizer, scheduler = train.make_optimizer(net, recipe | dict(epochs=1), len(loader))
     untrained = classic_train.test(net, loader, torch.device("cpu"))
-    loss, accuracy = classic_train.train_epoch(net, loader, optimizer, schedule, 0.02,
+    loss, accuracy = classic_train.train_epoch(net, loader, optimizer, scheduler, recipe,
                                                torch.device("cpu"))
     trained = classic_train.test(net, loader, torch.device("cpu"))
     assert untrained < 30 < accuracy < trained and trained > 80 and 0 < loss < 2.3
-    assert schedule.last_epoch == len(loader) == 47  # one step a batch
+    assert scheduler.last_epoch == len(loader) == 47  # one step a batch
 
 
 @pytest.mark.parametrize("script", ["classic_train.py", "speed.py"])

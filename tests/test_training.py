@@ -70,6 +70,13 @@ def test_plateau_lowers_the_rate_when_the_training_loss_stalls_and_only_then(pla
     assert rates == [rate for rate in expected for _ in range(5)]
 
 
+def test_step_lr_lowers_the_rate_every_so_many_epochs(plateau):
+    _, rows, rates = fit(plateau, epochs=5,
+                         scheduler=dict(name="StepLR", step_size=2, gamma=0.5))
+    assert [row["lr"] for row in rows] == [0.1, 0.1, 0.05, 0.05, 0.025]
+    assert rates == [row["lr"] for row in rows for _ in range(5)]
+
+
 def test_the_judged_images_decide_nothing(plateau, one_cycle):
     noise = torch.randint(256, (100, 28, 28), dtype=torch.uint8), OTHERS[1]
     for path in (plateau, one_cycle):
