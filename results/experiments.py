@@ -3,13 +3,14 @@
     python results/experiments.py --seeds 3 "model3: augment={}" "deep: c8M c10 c12 c14M c16 v14"
 
 trains each variation with seeds 0, 1, 2 by `train.py --holdout 10000`, one run a core, and adds a
-line for each run to experiments.csv. A variation's name is its definition: the model file (deep is
-deep.py beside this script), then, after a colon and separated by semicolons, what is different in
-it. That is an entry of RECIPE (`average=0.0`, `scheduler.max_lr=0.2`) or another chain of layers
-before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and ReLU, v8
-the same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the convolution in
-c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt weights, one for each
-pixel of a channel, which leaves nothing to GAP. `model3:` alone is the model as it is. Runs that
+line for each run to experiments.csv. A variation's name is its definition: the model file (deep and
+accurate are beside this script, a1, b2 and the like in baselines/), then, after a colon and
+separated by semicolons, what is different in it. That is an entry of RECIPE (`average=0.0`,
+`scheduler.max_lr=0.2`), another file's RECIPE (`recipe=model3`), or another chain of layers before
+GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and ReLU, v8 the
+same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the convolution in c8M),
+c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt weights, one for each pixel of
+a channel, which leaves nothing to GAP. `model3:` alone is the model as it is. Runs that
 experiments.csv holds already are not repeated, unless --table names another file."""
 
 import argparse
@@ -17,6 +18,7 @@ import csv
 import json
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tempfile
@@ -25,9 +27,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 TABLE = HERE / "experiments.csv"
-BASES = {path.stem: path for path in [*sorted(HERE.parent.glob("model?.py")), HERE / "deep.py"]}
-COLUMNS = ("experiment", "seed", "parameters", "holdout", "epochs", "val_acc", "last5_min",
-           "best_val_acc", "train_acc", "seconds", "torch")
+BASES = {path.stem: path for path in [
+    *sorted(HERE.parent.glob("model?.py")), *sorted(HERE.parent.glob("baselines/[a-f]?.py")),
+    HERE / "accurate.py", HERE / "deep.py"]}
 
 NET = '''
 
@@ -61,7 +63,9 @@ def variation(experiment):
         sys.exit(f"experiments.py: {experiment!r} does not begin with one of {', '.join(BASES)}")
     source = BASES[model].read_text(encoding="utf-8")
     for change in filter(None, map(str.strip, changes.split(";"))):
-        if "=" in change:
+        if change.startswith("recipe="):
+            source += f"\nRECIPE = {runpy.run_path(str(BASES[change[7:]]))['RECIPE']}\n"
+        elif "=" in change:
             key, value = change.split("=", 1)
             source += "RECIPE" + "".join(f"[{k!r}]" for k in key.split(".")) + f" = {value}\n"
         else:
@@ -76,7 +80,7 @@ def variation(experiment):
     return source
 
 
-def measure(experiment, seed, holdout=10000):
+def measure(experiment, seed, holdout):
     """Train one seed of a variation in a process of its own; returns its line for the table."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "variation.py"
@@ -96,11 +100,13 @@ def table_row(experiment, folder):
     args = json.loads((folder / "args.json").read_text())
     with open(folder / "metrics.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    accuracy = [float(row["val_acc"]) for row in rows]
-    return dict(zip(COLUMNS, (
-        experiment, args["seed"], args["parameters"], args["holdout"], len(rows), accuracy[-1],
-        min(accuracy[-5:]), max(accuracy), rows[-1]["train_acc"],
-        round(sum(float(row["seconds"]) for row in rows), 1), args["torch"])))
+    judged = "val" if args["holdout"] else "test"
+    accuracy = [float(row[f"{judged}_acc"]) for row in rows]
+    return {"experiment": experiment, "seed": args["seed"], "parameters": args["parameters"],
+            "holdout": args["holdout"], "epochs": len(rows), f"{judged}_acc": accuracy[-1],
+            "last5_min": min(accuracy[-5:]), f"best_{judged}_acc": max(accuracy),
+            "train_acc": rows[-1]["train_acc"],
+            "seconds": round(sum(float(row["seconds"]) for row in rows), 1), "torch": args["torch"]}
 
 
 def read_table(table=TABLE):
@@ -113,11 +119,12 @@ def read_table(table=TABLE):
 def add_row(row, table=TABLE):
     new = not table.exists()
     with open(table, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, row, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow(row)
-    print(f"{row['val_acc']:7.2f} %  seed {row['seed']}  {row['experiment']}", flush=True)
+    accuracy = row["val_acc" if row["holdout"] else "test_acc"]
+    print(f"{accuracy:7.2f} %  seed {row['seed']}  {row['experiment']}", flush=True)
 
 
 def main():
@@ -125,6 +132,8 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiments", nargs="+", metavar="EXPERIMENT")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1")
+    parser.add_argument("--holdout", type=int, default=10000, metavar="N",
+                        help="train.py's; 0: judge by the test set, where nothing is chosen by it")
     parser.add_argument("--table", type=Path, default=TABLE, help="where to add the runs")
     args = parser.parse_args()
     done = {(row["experiment"], int(row["seed"])) for row in read_table(args.table)}
@@ -138,7 +147,7 @@ def main():
         if all((experiment, seed) in done for seed in range(args.seeds)):
             print(f"{experiment!r} is in {args.table} already")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(lambda item: measure(*item), todo):
+        for row in pool.map(lambda item: measure(*item, args.holdout), todo):
             add_row(row, args.table)
 
 
