@@ -3,8 +3,8 @@
     python results/experiments.py --seeds 3 "model3: augment={}" "deep: c8M c10 c12 c14M c16 v14"
 
 trains each variation with seeds 0, 1, 2 by `train.py --holdout 10000`, one run a core, and adds a
-line for each run to experiments.csv. A variation's name is its definition: the model file (deep and
-accurate are beside this script, a1, b2 and the like in baselines/), then, after a colon and
+line for each run to experiments.csv. A variation's name is its definition: the model file (deep is
+deep.py beside this script, a1, b2 and the like are in baselines/), then, after a colon and
 separated by semicolons, what is different in it. That is an entry of RECIPE (`average=0.0`,
 `scheduler.max_lr=0.2`), another file's RECIPE (`recipe=model3`), or another chain of layers before
 GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and ReLU, v8 the
@@ -29,7 +29,7 @@ HERE = Path(__file__).resolve().parent
 TABLE = HERE / "experiments.csv"
 BASES = {path.stem: path for path in [
     *sorted(HERE.parent.glob("model?.py")), *sorted(HERE.parent.glob("baselines/[a-f]?.py")),
-    HERE / "accurate.py", HERE / "deep.py"]}
+    HERE / "deep.py"]}
 
 NET = '''
 
