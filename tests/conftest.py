@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "results")]
+sys.path[:0] = [str(ROOT), str(ROOT / "results"), str(ROOT / "baselines")]
 
 import utils  # noqa: E402
 

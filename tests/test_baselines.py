@@ -1,19 +1,58 @@
-"""The classic trainer, against which train.py is timed: its data are MNIST's, its steps learn."""
+"""The published nets: their parameters, their receptive fields, that they train. The classic
+trainer, against which train.py is timed: its data are MNIST's, its steps learn."""
 
 import subprocess
 import sys
 
+import classic_train
 import pytest
+import report
 import torch
 from conftest import ROOT
 
 import train
 import utils
 
-sys.path.insert(0, str(ROOT / "baselines"))
-import classic_train  # noqa: E402
+PARAMETERS = dict(a1=9412, a2=6992, a3=6972, b1=13808, b2=9382, b3=7784, c1=13808, c2=5048, c3=7902,
+                  d1=8620, d2=7416, d3=6560, e1=7918, f1=3762)
 
 
+def load(name):
+    """(path, Net, RECIPE) of a published net."""
+    return train.load_model_file(ROOT / "baselines" / f"{name}.py")
+
+
+# ---- the published nets ------------------------------------------------------------------------
+def test_every_published_net_has_its_number_of_parameters():
+    files = sorted(path.stem for path in (ROOT / "baselines").glob("[a-f]?.py"))
+    assert {name: sum(p.numel() for p in load(name)[1]().parameters())
+            for name in files} == PARAMETERS
+
+
+@pytest.mark.parametrize("name, published, before_pool", [
+    ("b1", 32, False), ("c1", 32, False), ("b2", 40, False), ("b3", 42, False), ("e1", 16, True)])
+def test_the_receptive_field_is_the_published_one(name, published, before_pool):
+    rows = report.receptive_field(load(name)[1]())  # test_models.py holds it against gradients
+    pool = [row for row in rows if row["layer"] in ("AvgPool2d", "AdaptiveAvgPool2d")][-1]
+    assert (pool["rf_in"] if before_pool else rows[-1]["rf_out"]) == published
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_a_published_net_passes_the_rehearsal_and_one_step_changes_every_parameter(name):
+    path, net_class, recipe = load(name)
+    assert recipe["epochs"] <= 15
+    train.rehearse(path, net_class, recipe, 32)
+    torch.manual_seed(0)
+    net = net_class()
+    before = [p.clone() for p in net.parameters()]
+    noise = torch.randint(256, (64, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
+    one_step = recipe | dict(epochs=1, batch_size=64)
+    _, rows, rates = train.train(net, one_step, 0, noise, noise)  # raises if the loss is not finite
+    assert len(rates) == 1 and 0 < rows[0]["train_loss"] < 10
+    assert not any(torch.equal(old, new) for old, new in zip(before, net.parameters()))
+
+
+# ---- the classic trainer -----------------------------------------------------------------------
 def test_without_augmentation_its_images_are_ours(mnist):
     ours, labels = utils.load_mnist(mnist, train=False)
     theirs = list(classic_train.make_loader(mnist, False, {}, part=40))  # 250 images

@@ -1,8 +1,9 @@
-"""The three model files: budgets, shapes, recipes, and what their comments claim."""
+"""The model files, ours and the published nets: budgets, shapes, recipes, what comments claim."""
 
 import ast
 import importlib
 import re
+from pathlib import Path
 
 import pytest
 import report
@@ -13,11 +14,17 @@ from torch import nn
 import train
 
 MODELS = ("model1", "model2", "model3")
+NETS = (*MODELS, *sorted(path.stem for path in (ROOT / "baselines").glob("[a-f]?.py")))
+CHAINS = tuple(name for name in NETS if name != "c3")  # it has skips
 
 
 def net(model):
     torch.manual_seed(0)
     return importlib.import_module(model).Net()
+
+
+def source(model):
+    return Path(importlib.import_module(model).__file__).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("model, fits", [("model1", lambda n: n == 13808),
@@ -27,17 +34,7 @@ def test_parameter_budget(model, fits):
     assert fits(sum(p.numel() for p in net(model).parameters()))
 
 
-def test_c3_has_the_published_number_of_parameters_and_trains_a_step():
-    _, net_class, recipe = train.load_model_file(ROOT / "baselines" / "c3.py")
-    c3 = net_class()
-    assert sum(p.numel() for p in c3.parameters()) == 7902
-    images, labels = torch.randint(256, (64, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
-    before = [p.clone() for p in c3.parameters()]
-    train.train(c3, recipe | dict(epochs=1), 0, (images, labels), (images, labels))
-    assert not any(torch.equal(old, new) for old, new in zip(before, c3.parameters()))
-
-
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NETS)
 @pytest.mark.parametrize("batch", [2, 7])
 def test_shapes(model, batch):
     logits = net(model)(torch.randn(batch, 1, 28, 28))
@@ -45,16 +42,16 @@ def test_shapes(model, batch):
     assert logits.dtype == torch.float32
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NETS)
 def test_eval_mode_treats_every_image_alone(model):
     images = torch.randn(5, 1, 28, 28)
     judged = net(model).eval()
     torch.testing.assert_close(judged(images)[2:3], judged(images[2:3]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", NETS)
 def test_a_model_file_imports_torch_and_nothing_else(model):
-    tree = ast.parse((ROOT / f"{model}.py").read_text(encoding="utf-8"))
+    tree = ast.parse(source(model))
     modules = {node.module if isinstance(node, ast.ImportFrom) else name.name
                for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))
                for name in node.names}
@@ -77,10 +74,10 @@ def test_recipe(model, scheduler):
 
 
 # ---- output shapes and receptive fields --------------------------------------------------------
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", CHAINS)
 def test_every_layers_line_states_its_output_and_receptive_field(model):
-    source = (ROOT / f"{model}.py").read_text(encoding="utf-8")
-    body = source[source.index("nn.Sequential(", source.index("class Net")):].splitlines()[1:]
+    code = source(model)
+    body = code[code.index("nn.Sequential(", code.index("class Net")):].splitlines()[1:]
     claims = []
     for line in body[:next(i for i, line in enumerate(body) if line.strip() == ")")]:
         claim = re.search(r"# +(\d+(?:×\d+×\d+)?) +(\d+)$", line)
@@ -110,7 +107,7 @@ def open_up(module):
 
 
 @pytest.mark.parametrize("size", [28, 64])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", CHAINS)
 def test_receptive_field_is_the_window_that_gradients_reach(model, size):
     opened, outputs = open_up(net(model)), []
     for module in opened.modules():
@@ -125,7 +122,7 @@ def test_receptive_field_is_the_window_that_gradients_reach(model, size):
                      if layers[:i + 1](torch.zeros(1, 1, 28, 28)).shape[-1] == 1)
         opened.layers[:whole](images)
     rows, left = report.receptive_field(net(model)), 0  # left edge of the first output's window
-    assert len(outputs) == len(rows) - (0 if size == 28 else 2)
+    assert len(outputs) == sum(size == 28 or row["size_out"] > 1 for row in rows)
     for row, output in zip(rows, outputs):
         assert row["layer"] in ("Linear", "AdaptiveAvgPool2d", "MaxPool2d", "AvgPool2d", "Conv2d")
         before = row["jump"] // row["stride"]
