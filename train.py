@@ -260,7 +260,7 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
           f"lowest of the last {len(test_acc[-5:])} epochs {min(test_acc[-5:]):.2f}%")
     print("DRY RUN, NOT MNIST: the installation works; the accuracies mean nothing" if args.dry_run
           else f"Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, "
-          f"within the budget): {'not ' * (not met)}met", f"Written: {folder}", sep="\n", flush=True)
+          f"within budget): {'not ' * (not met)}met", f"Written: {folder}", sep="\n", flush=True)
 
 
 def run_seeds(args, argv, device):
