@@ -101,6 +101,28 @@ def test_plots_show_what_they_are_named_after():
     assert low <= 92 and high == 100
 
 
+@pytest.mark.parametrize("accuracies, layers, verdict", [
+    ([50, 99.4, 99.4, 99.4, 99.4, 99.4], "", "met"),
+    ([50, 99.39, 99.9, 99.9, 99.9, 99.9], "", "not met"),  # one of the last five
+    ([99.9] * 4, "", "not met"),  # no five epochs
+    ([99.9] * 16, "", "not met"),  # too many
+    ([99.9] * 5, "nn.Linear(256, 32), nn.Linear(32, 10)", "not met"),  # too many parameters
+])
+def test_the_verdict_at_the_end(monkeypatch, main, one_cycle, accuracies, layers, verdict):
+    digits, left = utils.rendered_digits(200, seed=0), [*accuracies, accuracies[-1]]
+
+    def evaluate(net, images, labels):
+        return 1.0, left.pop(0) if len(labels) == 200 else 10.0, torch.zeros_like(labels)
+
+    monkeypatch.setattr(train, "load_data", lambda args: (digits, digits))
+    monkeypatch.setattr(utils, "evaluate", evaluate)
+    one_cycle.write_text(one_cycle.read_text().replace("nn.Linear(256, 10)",
+                                                       layers or "nn.Linear(256, 10)"))
+    _, out, _ = main("--model", one_cycle, "--epochs", len(accuracies))
+    assert f"within budget): {verdict}\n" in out and not left
+    assert f"last {min(5, len(accuracies))} epochs {min(accuracies[-5:]):.2f}%" in out
+
+
 def test_mistakes_shows_the_wrong_ones_with_index_true_label_and_prediction():
     images, labels = utils.rendered_digits(30, seed=0)
     predictions = labels.clone()
