@@ -14,8 +14,7 @@ import train
 import utils
 
 MODELS = ("model1", "model2", "model3")
-RUNS = [(model, folder.name) for model in MODELS
-        for folder in sorted((ROOT / "results" / model).glob("seed*"))]
+RUNS = [(model, folder.name) for model in MODELS for folder in report.seed_folders(model)]
 
 
 def test_every_document_says_what_the_files_say():
