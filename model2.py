@@ -24,7 +24,7 @@ Analysis
     `model2: average=0.0` 99.33 ± 0.07 % (n=3). A net this small underfits, which augmentation does
     not cure.
     ReduceLROnPlateau, told to halve the rate whenever an epoch's training loss is not 5 % below the
-    lowest so far, leaves it alone for five to eight epochs and then brings it down in steps.
+    lowest so far, leaves it alone for four to eight epochs and then brings it down in steps.
 """
 
 from torch import nn

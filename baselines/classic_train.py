@@ -81,12 +81,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="3", help="as in train.py (default: 3)")
-    parser.add_argument("--epochs", type=int, help="default: the recipe's")
+    parser.add_argument("--epochs", type=train.number(int, 1, 10000),
+                        help="default: the recipe's")
     parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--device", default="auto", help="as in train.py (default: auto)")
     parser.add_argument("--data-dir", help="as in train.py")
     args = parser.parse_args()
-    _, net_class, recipe = train.load_model_file(args.model)
+    path, net_class, recipe = train.load_model_file(args.model)
+    train.rehearse(path, net_class, recipe, BATCH_SIZE)
     device, root = utils.pick_device(args.device), utils.find_mnist(args.data_dir)
     recipe["epochs"] = args.epochs or recipe["epochs"]
     torch.manual_seed(args.seed)
@@ -108,6 +110,7 @@ if __name__ == "__main__":
     try:
         main()
     except utils.UserError as error:
-        sys.exit(f"classic_train.py: error: {error}")
+        print(f"classic_train.py: error: {error}", file=sys.stderr)
+        sys.exit(error.status)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -280,6 +280,7 @@ if __name__ == "__main__":
     try:
         main()
     except utils.UserError as error:
-        sys.exit(f"speed.py: error: {error}")
+        print(f"speed.py: error: {error}", file=sys.stderr)
+        sys.exit(error.status)
     except KeyboardInterrupt:
         sys.exit(130)

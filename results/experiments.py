@@ -1,17 +1,17 @@
 """Measure variations of a model on held-out training images and keep every figure.
 
-    python results/experiments.py --seeds 3 "model3: augment={}" "deep: c8M c10 c12 c14M c16 v14"
+    python results/experiments.py --table mine.csv "model3: augment={}" "deep: c8M c10 v14"
 
 trains each variation with seeds 0, 1, 2 by `train.py --holdout 10000`, one run a core, and adds a
-line for each run to experiments.csv. A variation's name is its definition: the model file (deep is
-deep.py beside this script, a1, b2 and the like are in baselines/), then, after a colon and
-separated by semicolons, what is different in it. That is an entry of RECIPE (`average=0.0`,
-`scheduler.max_lr=0.2`), another file's RECIPE (`recipe=model3`), or another chain of layers before
-GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and ReLU, v8 the
-same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the convolution in
-c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt weights, one for each
-pixel of a channel, which leaves nothing to GAP. `model3:` alone is the model as it is. Runs that
-experiments.csv holds already are not repeated, unless --table names another file."""
+line for each run to mine.csv; without --table, to experiments.csv. A variation's name is its
+definition: the model file (deep is deep.py beside this script, a1, b2 and the like are in
+baselines/), then, after a colon and separated by semicolons, what is different in it. That is an
+entry of RECIPE (`average=0.0`, `scheduler.max_lr=0.2`), another file's RECIPE (`recipe=model3`), or
+another chain of layers before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1,
+BatchNorm and ReLU, v8 the same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right
+behind the convolution in c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt
+weights, one for each pixel of a channel, which leaves nothing to GAP. `model3:` alone is the model
+as it is. Runs that the table holds already are not repeated."""
 
 import argparse
 import csv
@@ -63,7 +63,9 @@ def variation(experiment):
         sys.exit(f"experiments.py: {experiment!r} does not begin with one of {', '.join(BASES)}")
     source = BASES[model].read_text(encoding="utf-8")
     for change in filter(None, map(str.strip, changes.split(";"))):
-        if change.startswith("recipe="):
+        if change.startswith("recipe=") and change[7:] not in BASES:
+            sys.exit(f"experiments.py: {change!r}: expected one of {', '.join(BASES)}")
+        elif change.startswith("recipe="):
             source += f"\nRECIPE = {runpy.run_path(str(BASES[change[7:]]))['RECIPE']}\n"
         elif "=" in change:
             key, value = change.split("=", 1)
@@ -136,7 +138,14 @@ def main():
                         help="train.py's; 0: judge by the test set, where nothing is chosen by it")
     parser.add_argument("--table", type=Path, default=TABLE, help="where to add the runs")
     args = parser.parse_args()
-    done = {(row["experiment"], int(row["seed"])) for row in read_table(args.table)}
+    if args.seeds < 1 or not 0 <= args.holdout < 60000:
+        parser.error("--seeds must be at least 1, --holdout from 0 to 59999")
+    if args.table.is_dir() or not args.table.resolve().parent.is_dir():
+        parser.error(f"--table {args.table}: expected a file in a folder that exists")
+    rows = read_table(args.table)
+    if any(row["holdout"] != str(args.holdout) for row in rows):
+        parser.error(f"{args.table} has runs with another --holdout; name another --table")
+    done = {(row["experiment"], int(row["seed"])) for row in rows}
     todo = [(experiment, seed) for seed in range(args.seeds) for experiment in args.experiments
             if (experiment, seed) not in done]
     for experiment in args.experiments:

@@ -100,5 +100,13 @@ def test_an_epoch_on_some_images_learns(mnist, one_cycle):
 def test_a_wrong_model_ends_in_one_message(script):
     done = subprocess.run([sys.executable, ROOT / "baselines" / script, "--model", "nowhere.py"],
                           capture_output=True, text=True)
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith(f"{script}: error: --model nowhere.py: no such model")
+
+
+def test_a_recipe_that_cannot_be_trained_ends_in_one_message(plateau):
+    plateau.write_text(plateau.read_text() + "RECIPE['scheduler'] = dict(name='StepLR')\n")
+    done = subprocess.run([sys.executable, ROOT / "baselines" / "classic_train.py", "--model",
+                           plateau], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "step_size" in done.stderr
