@@ -312,8 +312,9 @@ scaled to an epoch: {speed["machine"]}, \
 {command["training"]:.0f} s of it training, {command["start"]:.1f} s until the first
   step; {command["peak_bytes"] / 1e9:.2f} GB of memory at its peak. The classic trainer takes \
 {speed["c3"]["classic_15_epochs"]:.0f} s for 15 epochs of
-  [C3](baselines/c3.py), a published net of 7,902 parameters (15 times the median epoch, on 1/{5 * speed["part"]} of the images): \
-{command["ratio"]:.0f} times as long.
+  [C3](baselines/c3.py), a published net of 7,902 parameters (15 times the median epoch, on \
+1/{5 * speed["part"]} of the
+  images): {command["ratio"]:.0f} times as long.
   Most of that is the net and its batches of 64: on C3 itself an epoch of train.py takes \
 {speed["c3"]["ours"]:.0f} s, of the
   classic trainer {speed["c3"]["classic"]:.0f} s.
