@@ -240,9 +240,9 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
     utils.write_csv(folder / "metrics.csv", rows)  # a kill may have come before after_epoch's
     utils.write_csv(folder / "learning_rate.csv",
                     [dict(step=i, lr=f"{rate:.6g}") for i, rate in enumerate(rates, 1)])
+    wrong = (predictions != labels).nonzero().flatten().tolist()
     utils.write(folder / "mistakes.csv", "index,label,prediction\n" + "".join(
-        f"{i},{labels[i]},{predictions[i]}\n" for i in range(len(labels))
-        if labels[i] != predictions[i]))
+        f"{i},{labels[i]},{predictions[i]}\n" for i in wrong))
     try:
         figures = utils.curves(rows, rates, title) | {
             "mistakes.png": utils.mistakes(images, labels, predictions, title)}

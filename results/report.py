@@ -274,6 +274,7 @@ def digest(figure):
     """What a figure shows, as a short hash: pixels differ between versions of matplotlib."""
     axes = figure.axes[0]
     shown = [axes.get_title(), *(text.get_text() for text in axes.texts)]
+    shown += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     shown += [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
     shown += [[path.vertices.round(3).tolist() for path in collection.get_paths()]
               for collection in axes.collections]

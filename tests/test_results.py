@@ -106,6 +106,35 @@ def test_published_weights_have_their_recorded_accuracy(mnist, model):
         assert float(line[key]) == pytest.approx(100 * share, abs=0.03)
 
 
+def test_an_experiment_may_take_another_files_recipe(tmp_path):
+    experiments = importlib.import_module("experiments")
+    (tmp_path / "net.py").write_text(experiments.variation("c3: recipe=model3; average=0.0"),
+                                     encoding="utf-8")
+    _, net_class, recipe = train.load_model_file(tmp_path / "net.py")
+    assert sum(p.numel() for p in net_class().parameters()) == 7902
+    assert recipe == train.load_model_file("3")[2] | dict(average=0.0)
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["c3: recipe=nonsense"], "recipe=nonsense"), (["nonsense:"], "nonsense"),
+    (["--seeds", "0", "model3:"], "--seeds"), (["--table", "no/such/t.csv", "model3:"], "--table"),
+    (["--holdout", "0", "model3:"], "another --holdout")])  # held-out and test figures never mix
+def test_experiments_refuses_what_it_cannot_do(monkeypatch, capsys, arguments, said):
+    experiments = importlib.import_module("experiments")
+    monkeypatch.setattr("sys.argv", ["experiments.py", *arguments])
+    monkeypatch.setattr(experiments, "measure", lambda *_: pytest.fail("a run began"))
+    with pytest.raises(SystemExit) as stop:
+        experiments.main()
+    assert said in f"{stop.value.code} {capsys.readouterr().err}" and stop.value.code
+
+
+def test_a_tables_row_says_by_what_it_was_judged():
+    experiments = importlib.import_module("experiments")
+    row = experiments.table_row("model3:", ROOT / "results" / "model3" / "seed0")
+    assert row["test_acc"] == report.published("model3")[0]["test_acc"] and "val_acc" not in row
+    assert row["last5_min"] == report.published("model3")[0]["last5_min"] and row["holdout"] == 0
+
+
 def test_experiments_are_defined_by_their_names(tmp_path):
     experiments = importlib.import_module("experiments")
     names = {row["experiment"] for row in experiments.read_table()}
