@@ -266,8 +266,7 @@ def run(args, path, net_class, recipe, identity, train_set, test_set, folder, st
 def run_seeds(args, argv, device):
     """--runs: each seed in its own process, on the CPU one a core. Returns the exit status."""
     cores, env = (os.cpu_count(), dict(OMP_NUM_THREADS="1")) if device.type == "cpu" else (1, {})
-    at_once = min(args.runs, cores)
-    print(f"{args.runs} runs, {at_once} at a time; a log follows when its run is done", flush=True)
+    print(f"{args.runs} runs, at most {cores} at a time; each logs when it is done", flush=True)
 
     def train_seed(seed):
         return subprocess.run(
@@ -275,7 +274,7 @@ def run_seeds(args, argv, device):
             stdout=subprocess.PIPE, text=True, env=os.environ | env)
 
     results = []
-    with ThreadPoolExecutor(at_once) as pool:
+    with ThreadPoolExecutor(cores) as pool:
         # After an error or Ctrl-C, map() cancels the seeds that have not begun.
         for done in pool.map(train_seed, range(args.seed, args.seed + args.runs)):
             print(done.stdout, flush=True)
@@ -322,18 +321,13 @@ def number(kind, low, high):
 def parse_arguments(argv=None, saved=None):
     """The command line; what it leaves open comes from `saved` (--resume) or from the defaults."""
     parser = argparse.ArgumentParser(
-        prog="train.py", formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Train a small net on MNIST and keep its metrics, plots and weights.",
-        epilog="""examples:
-  python train.py --model 3                                  train Model 3 with seed 0
-  python train.py --model mine.py --holdout 10000 --runs 3   judge a copy without the test set""")
+        prog="train.py",
+        description="Train a small net on MNIST and keep its metrics, plots and weights.")
     arg = parser.add_argument
     arg("--model", default="3", metavar="{1,2,3,PATH}",
         help="model1.py, model2.py, model3.py, or the path of any model file (default: 3)")
-    arg("--epochs", type=number(int, 1, 10000), metavar="N",
-        help="passes over the training images (default: the recipe's)")
-    arg("--batch-size", type=number(int, 1, 60000), metavar="N",
-        help="images a step (default: the recipe's)")
+    arg("--epochs", type=number(int, 1, 10000), metavar="N", help="(default: the recipe's)")
+    arg("--batch-size", type=number(int, 1, 60000), metavar="N", help="(default: the recipe's)")
     arg("--lr", type=number(float, 1e-6, 100), metavar="RATE",
         help="learning rate: OneCycleLR's peak, the others' start (default: the recipe's)")
     arg("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="S",
@@ -344,13 +338,11 @@ def parse_arguments(argv=None, saved=None):
         help="where to train; auto is the first there is of cuda, mps, cpu (default: auto)")
     arg("--data-dir", metavar="FOLDER", type=os.path.abspath,
         help="holds MNIST/raw/ (default: data/, else ../shared/mnist/, else downloaded to data/)")
-    arg("--out", metavar="FOLDER",
-        help="where the run makes its folder seedS, or seedS-2 ... (default: runs/MODEL)")
+    arg("--out", metavar="FOLDER", help="gets a folder seedS, or seedS-2 ... (default: runs/MODEL)")
     arg("--holdout", type=number(int, 0, 59999), default=0, metavar="N",
         help="judge by the last N training images and train on the others; the test set stays "
              "closed. Make choices with this (default: 0)")
-    arg("--resume", metavar="FOLDER",
-        help="continue the run in FOLDER after its last finished epoch (default: off)")
+    arg("--resume", metavar="FOLDER", help="continue the run that is in FOLDER (default: off)")
     arg("--dry-run", action="store_true",
         help="try the installation without data or network: 2 epochs on digits rendered on the "
              "fly, NOT MNIST (default: off)")
@@ -401,6 +393,7 @@ def main(argv=None):
             raise UserError(f"{folder / 'last.pt'} comes from a run with another "
                             f"{', '.join(differ)} than {path} and the command line give now")
         device = utils.pick_device(args.device)
+        utils.keep_memory()
         print(f"Device: {describe_device(device)}, torch {torch.__version__}, threads: "
               f"{torch.get_num_threads()}", flush=True)
         # 2. The whole data set goes into the device's memory. Then the run, in a folder of its own.
@@ -413,8 +406,7 @@ def main(argv=None):
         run(args, path, net_class, recipe, identity, train_set, test_set, folder, state)
         return 0
     except (UserError, OSError) as error:  # OSError: no right to write, disk full, ...
-        named = getattr(error, "filename", None)
-        reason = f"{named}: {error.strerror}" if named else error
+        reason = f"{error.filename}: {error.strerror}" if getattr(error, "filename", 0) else error
         print(f"train.py: error: {reason}", file=sys.stderr)
         return getattr(error, "status", 1)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 Plain functions in the order in which a run needs them; none of them knows a particular net."""
 
 import contextlib
+import ctypes
 import hashlib
 import io
 import math
@@ -43,6 +44,13 @@ def pick_device(name="auto"):
         raise UserError(f"--device {name}: torch {torch.__version__} finds no such device here; "
                         f"available: {', '.join(available)}", 2)
     return torch.device(available[0] if name == "auto" else name)
+
+
+def keep_memory():
+    """Have glibc keep what is freed, or every step gets its memory anew, zeroed page by page."""
+    with contextlib.suppress(AttributeError, TypeError):  # another C library
+        for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: in bytes
+            ctypes.CDLL(None).mallopt(option, 2**31 - 1)
 
 
 def find_mnist(data_dir=None):
