@@ -1,10 +1,11 @@
 """Model 1: does the pipeline work, and what does a small net reach without a budget?
 
 Target
-    Any honest accuracy above 99 %, with the plainest recipe there is: SGD with momentum under
-    OneCycleLR, no augmentation, no dropout, no weight average. The net is over the budget of
-    8,000 parameters on purpose: it is the plain stack of 3×3 convolutions, one 1×1 convolution
-    with a pool behind it, and an average pool for a head, that this task is usually begun with.
+    99.55 % on the test set, on average over the seeds, with a net that is over the budget of 8,000
+    parameters on purpose: the plain stack of 3×3 convolutions, one 1×1 convolution with a pool
+    behind it, and an average pool for a head, that this task is usually begun with. The recipe is
+    short: SGD with momentum under OneCycleLR, digits set upright before they are shown, and small
+    random affine transforms. No dropout, no label smoothing, no weight average.
 
 Result
     99.54 ± 0.06 % (n=3) on the 10,000 test images in the last of 15 epochs;
@@ -14,12 +15,15 @@ Result
     Reproduce seeds 0 to 2: python train.py --model 1 --runs 3
 
 Analysis
-    Batch normalisation and a schedule are enough for the 99.4 % that the task asks for; the rest of
-    the repository is about getting there with fewer parameters. Most of the arithmetic is in the
-    second convolution, which makes 32 maps of 24×24 pixels only for the 1×1 convolution behind
-    it to squeeze them to ten: pooling earlier is the first thing to try.
-    Training accuracy ends above the accuracy on the test set, although the net never sees an image
-    other than as it is: there is room for augmentation, which the next models use.
+    What 99.4 % takes is a stack of convolutions with BatchNorm and a schedule; the rest of the
+    repository is about getting there with fewer parameters. On 10,000 held-out training images
+    `model1:` 99.57 ± 0.04 % (n=2). Digits set upright and augmentation are worth something only
+    together: without the one `model1: deskew=False` 99.50 ± 0.01 % (n=2), without the other
+    `model1: augment={}` 99.47 ± 0.01 % (n=2), without both
+    `model1: deskew=False; augment={}` 99.49 ± 0.06 % (n=2).
+    Most of the arithmetic is in the second convolution, which makes 32 maps of 24×24 pixels only
+    for the 1×1 convolution behind it to squeeze them to ten: pooling earlier is the first thing to
+    try.
 """
 
 from torch import nn
@@ -31,6 +35,8 @@ RECIPE = dict(
     scheduler=dict(name="OneCycleLR",  # stepped once a batch
                    max_lr=0.1, pct_start=0.2,  # the peak comes after a fifth of all steps
                    cycle_momentum=False),  # momentum stays at 0.9
+    deskew=True,  # slanted digits are sheared upright, in training and in test
+    augment=dict(rotate=10, shift=1, scale=0.1),  # degrees, pixels, fraction; uniform within ±
 )
 
 
@@ -41,7 +47,7 @@ def conv(in_channels, out_channels, padding=0):
 
 
 class Net(nn.Module):
-    """Normalised images (B, 1, 28, 28) to logits (B, 10)."""
+    """Deskewed and normalised images (B, 1, 28, 28) to logits (B, 10)."""
 
     def __init__(self):
         super().__init__()

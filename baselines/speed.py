@@ -1,17 +1,20 @@
-"""How fast is train.py? Measured beside the classic trainer on the same net, in one process.
+"""How fast is train.py? Measured beside the classic trainer on the same net.
 
     python baselines/speed.py                      prints the tables
     python baselines/speed.py --write              and writes results/speed.json, for the README
 
-An epoch each of classic_train.py and of train.py's loop, both with evaluation, taking turns;
-medians over the rounds, each on a part of the images and scaled to a whole epoch. Neither deskews,
-which train.py does once, before its first epoch. Then the phases of a step, what this machine could
-do at most, and whole runs of train.py as commands. On another machine, or a busy one, the seconds
-differ; the ratios less so."""
+An epoch each of classic_train.py and of train.py's loop, both with evaluation, taking turns in a
+process each, because utils.keep_memory() changes a whole process; train.py's loop without that is
+the third. Medians over the rounds, each on a part of the images and scaled to a whole epoch. None
+deskews, which train.py does once, before its first epoch. Then the phases of a step, what this
+machine could do at most, and whole runs of train.py as commands. On another machine, or a busy one,
+the seconds differ; the ratios less so."""
 
 import argparse
 import csv
+import functools
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import classic_train
@@ -33,88 +37,118 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 # ---- an epoch, side by side --------------------------------------------------------------------
-class Sides:
-    """The two trainers on one net and the first 1/part of the images; each call is one epoch."""
+class Classic:
+    """Each call is one epoch of the classic trainer on the first 1/part of the images."""
 
     def __init__(self, model, root, part):
         _, self.net_class, self.recipe = train.load_model_file(model)
         self.loaders = [classic_train.make_loader(root, training, self.recipe["augment"], part)
                         for training in (True, False)]
+
+    def batches(self):
+        return self.loaders[0]
+
+    def net(self):
+        """A net, its optimizer, its scheduler, the net to evaluate, what follows every step."""
+        net = self.net_class()
+        made = train.make_optimizer(net, classic_train.scaled(self.recipe), len(self.loaders[0]))
+        return net, *made, net, lambda step: None
+
+    def evaluate(self, net):
+        classic_train.test(net, self.loaders[1], torch.device("cpu"))
+
+    def epoch(self):
+        net, optimizer, scheduler, _, _ = self.net()
+        classic_train.train_epoch(net, self.loaders[0], optimizer, scheduler, self.recipe,
+                                  torch.device("cpu"))
+        self.evaluate(net)
+
+    def phases(self):
+        """{phase: seconds} of one pass, evaluation included."""
+        net, optimizer, scheduler, average, after_step = self.net()
+        spent = dict.fromkeys(("data", "forward", "backward", "optimizer", "evaluation"), 0.0)
+        clock = time.perf_counter()
+
+        def lap(phase):
+            nonlocal clock
+            now = time.perf_counter()
+            spent[phase] += now - clock
+            clock = now
+
+        for step, (images, labels) in enumerate(self.batches()):
+            lap("data")
+            loss = F.cross_entropy(net(images), labels)
+            lap("forward")
+            optimizer.zero_grad()
+            loss.backward()
+            lap("backward")
+            optimizer.step()
+            if self.recipe["scheduler"]["name"] == "OneCycleLR":
+                scheduler.step()
+            after_step(step)
+            lap("optimizer")
+        clock = time.perf_counter()
+        self.evaluate(average)
+        lap("evaluation")
+        return spent
+
+
+class Ours(Classic):
+    """The same of train.py's loop."""
+
+    def __init__(self, model, root, part):
+        _, self.net_class, self.recipe = train.load_model_file(model)
         self.sets = [[each[:len(each) // part] for each in utils.load_mnist(root, training)]
                      for training in (True, False)]
 
-    def nets(self):
-        """A net, its optimizer and scheduler for each side."""
-        for recipe, steps, layout in (
-                (classic_train.scaled(self.recipe), len(self.loaders[0]), torch.contiguous_format),
-                (self.recipe, 1000, torch.channels_last)):
-            net = self.net_class().to(memory_format=layout)
-            yield net, *train.make_optimizer(net, recipe, steps)
+    def batches(self):
+        return utils.batches(*self.sets[0], self.recipe["batch_size"],
+                             torch.Generator().manual_seed(0), self.recipe["augment"])
 
-    def classic(self):
-        (net, optimizer, scheduler), _ = self.nets()
-        classic_train.train_epoch(net, self.loaders[0], optimizer, scheduler, self.recipe,
-                                  torch.device("cpu"))
-        classic_train.test(net, self.loaders[1], torch.device("cpu"))
+    def net(self):
+        net = self.net_class().to(memory_format=torch.channels_last)
+        average, update_average = train.moving_average(net, self.recipe["average"])
+        return net, *train.make_optimizer(net, self.recipe, 1000), average, update_average
 
-    def ours(self):
+    def evaluate(self, net):
+        utils.evaluate(net, *self.sets[1])
+
+    def epoch(self):
         net = self.net_class().to(memory_format=torch.channels_last)
         train.train(net, self.recipe | dict(epochs=1), 0, *self.sets)
 
-    def phases(self):
-        """{side: {phase: seconds}} of one pass, evaluation included."""
-        generator, result = torch.Generator().manual_seed(0), {}
-        batches = dict(classic=self.loaders[0], ours=utils.batches(
-            *self.sets[0], self.recipe["batch_size"], generator, self.recipe["augment"]))
-        for (side, source), (net, optimizer, scheduler) in zip(batches.items(), self.nets()):
-            average, update_average = train.moving_average(net, self.recipe["average"])
-            spent = dict.fromkeys(("data", "forward", "backward", "optimizer", "evaluation"), 0.0)
-            clock, source = time.perf_counter(), iter(source)
 
-            def lap(phase):
-                nonlocal clock
-                now = time.perf_counter()
-                spent[phase] += now - clock
-                clock = now
+prepared = functools.cache(lambda kind, *arguments: kind(*arguments))  # once in a process
 
-            for step, (images, labels) in enumerate(source):
-                lap("data")
-                loss = F.cross_entropy(net(images), labels)
-                lap("forward")
-                optimizer.zero_grad()
-                loss.backward()
-                lap("backward")
-                optimizer.step()
-                if self.recipe["scheduler"]["name"] == "OneCycleLR":
-                    scheduler.step()
-                if side == "ours":
-                    update_average(step)
-                lap("optimizer")
-            clock = time.perf_counter()
-            if side == "ours":
-                utils.evaluate(average, *self.sets[1])
-            else:
-                classic_train.test(net, self.loaders[1], torch.device("cpu"))
-            lap("evaluation")
-            result[side] = spent
-        return result
+
+def measure(*arguments):
+    """(seconds of an epoch, {phase: seconds} of another), in the process that runs this."""
+    began = time.perf_counter()
+    prepared(*arguments).epoch()
+    return time.perf_counter() - began, prepared(*arguments).phases()
 
 
 def side_by_side(model, root, part, rounds):
     """Seconds an epoch of both sides, their ratio and the phases, medians over the rounds."""
-    sides = Sides(model, root, part)
-    epochs, phases = dict(classic=[], ours=[]), []
-    for i in range(rounds + 1):  # the first round warms up
-        for name in epochs:
-            began = time.perf_counter()
-            getattr(sides, name)()
-            epochs[name].append((time.perf_counter() - began) * part)
-        phases.append(sides.phases())
-    median = {side: statistics.median(seconds[1:]) for side, seconds in epochs.items()}
-    return dict(
-        median, ratio=statistics.median(c / o for c, o in list(zip(*epochs.values()))[1:]),
-        phases={side: {phase: part * statistics.median(each[side][phase] for each in phases[1:])
-                       for phase in phases[0][side]} for side in median})
+    sides = dict(classic=(Classic, None), ours=(Ours, utils.keep_memory), unkept=(Ours, None))
+    spawn, seconds, phases = multiprocessing.get_context("spawn"), {}, {}
+    pools = {name: ProcessPoolExecutor(1, spawn, initializer)
+             for name, (_, initializer) in sides.items()}
+    for _ in range(rounds + 1):  # the first round warms up
+        for name, pool in pools.items():
+            epoch, laps = pool.submit(measure, sides[name][0], model, root, part).result()
+            seconds.setdefault(name, []).append(epoch * part)
+            phases.setdefault(name, []).append(laps)
+    for pool in pools.values():
+        pool.shutdown()
+
+    def ratio(name):
+        return statistics.median(other / ours for other, ours in
+                                 list(zip(seconds[name], seconds["ours"]))[1:])
+    return {name: statistics.median(seconds[name][1:]) for name in ("classic", "ours")} | dict(
+        ratio=ratio("classic"), without_keep_memory=ratio("unkept"),
+        phases={name: {phase: part * statistics.median(each[phase] for each in phases[name][1:])
+                       for phase in phases[name][0]} for name in ("classic", "ours")})
 
 
 # ---- what the hardware could do ----------------------------------------------------------------
@@ -220,6 +254,7 @@ def main():
     parser.add_argument("--write", action="store_true", help="write results/speed.json")
     args = parser.parse_args()
     _, net_class, recipe = train.load_model_file(args.model)
+    utils.keep_memory()
     root = utils.find_mnist(args.data_dir)
     flags = ["--model", args.model, "--device", "cpu", "--data-dir", str(root)]
 
@@ -245,19 +280,19 @@ def main():
           "arithmetic ({macs_an_image:,} multiply-adds an image) and {memory:.0%} for the memory "
           "({bytes_an_image:,} bytes).".format(**result["attainable"]))
     result["bfloat16"] = bfloat16(net_class, recipe["batch_size"], args.rounds)
-    print(f"In bfloat16 they take {result['bfloat16']:.0%} of their time.", flush=True)
+    print(f"In bfloat16 they take {result['bfloat16']:.0%} of their time. Without keep_memory() an "
+          f"epoch takes {epoch['without_keep_memory']:.2f} times as long.", flush=True)
 
     c3 = side_by_side(str(ROOT / "baselines" / "c3.py"), root, args.part * 5, args.rounds)
     runs = [command(*flags) for _ in range(args.rounds)]
     result["command"] = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    result["c3"] = dict(classic_15_epochs=15 * c3["classic"], classic=c3["classic"],
-                        ours=c3["ours"])
+    result["c3"] = dict(classic_15_epochs=15 * c3["classic"], **c3)
     result["command"]["ratio"] = result["c3"]["classic_15_epochs"] / result["command"]["wall"]
     print("\ntrain.py --model {}: {wall:.1f} s in all, {start:.1f} s to the first step, "
           "{training:.1f} s of training, {peak:.2f} GB at its peak".format(
               args.model, **result["command"], peak=result["command"]["peak_bytes"] / 1e9))
     print("classic trainer, 15 epochs of net C3: {classic_15_epochs:.0f} s, {ratio:.1f} times as "
-          "long".format(**result["c3"], ratio=result["command"]["ratio"]), flush=True)
+          "long".format(**result["c3"] | dict(ratio=result["command"]["ratio"])), flush=True)
 
     result["growth"] = dict(
         epochs={n: command(*flags, "--epochs", str(n))["training"] for n in (3, 6, 12)},

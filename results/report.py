@@ -7,6 +7,7 @@
     python results/report.py --check   writes nothing; exit status 1 if any of it is out of date"""
 
 import argparse
+import ast
 import copy
 import csv
 import hashlib
@@ -212,6 +213,57 @@ test images whose label most people, asked anew, do not confirm
 """
 
 
+# ---- the published nets, trained here ----------------------------------------------------------
+def baseline_runs():
+    """{(net, recipe): its runs' lines of results/baselines/runs.csv}; recipe "own" or "model3"."""
+    runs, path = {}, ROOT / "results" / "baselines" / "runs.csv"
+    for row in read_csv(path) if path.exists() else []:
+        net, _, change = row["experiment"].partition(":")
+        key = net, change.strip().removeprefix("recipe=") or "own"
+        runs.setdefault(key, []).append(row)
+    return runs
+
+
+def verdict(claimed, best):
+    """What our seeds' best epochs say about the accuracy that is published as a best epoch's."""
+    if len(best) < 5:
+        return "open"
+    gap, noise = claimed - statistics.mean(best), max(2 * statistics.stdev(best), 0.1)
+    if gap > 0.5:
+        return "not reproduced"
+    return (f"optimistic by {gap:.2f}" if gap > noise else
+            f"surpassed by {-gap:.2f}" if gap < -noise else "reproduced")
+
+
+def baselines_tables():
+    """Two tables for baselines/README.md: figures, and what a silent recipe had assumed for it."""
+    runs, figures, assumptions = baseline_runs(), [], []
+    for net in read_csv(ROOT / "results" / "published.csv"):
+        name = net["net"].lower()
+        if not (ROOT / "baselines" / f"{name}.py").exists():
+            continue
+        own, ours = ([(float(run["test_acc"]), float(run["best_test_acc"]), float(run["seconds"])
+                       / int(run["epochs"])) for run in runs.get((name, recipe), [])]
+                     for recipe in ("own", "model3"))
+        last, best, seconds = zip(*own) if own else [()] * 3
+        link = f"[{net['net']}]({name}.py)"
+        figures.append((
+            link, f"{int(net['parameters']):,}", net["best"], net["last"] or "–",
+            *([spread(last), f"{min(last):.2f} to {max(last):.2f}", spread(best)] if own else
+              ["–"] * 3),
+            spread([run[0] for run in ours]) if ours else "–",
+            f"{statistics.mean(seconds):.0f} s" if own else "–",
+            verdict(float(net["best"]), best)))
+        text = " ".join((ast.get_docstring(ast.parse(
+            (ROOT / "baselines" / f"{name}.py").read_text(encoding="utf-8")))).split())
+        assumptions.append((link, text.partition("Assumed: ")[2]))
+    return table(
+        ("net", "parameters", "published, best epoch (%)", "published, last epoch (%)",
+         "own recipe, last epoch", "lowest to highest seed", "own recipe, best epoch",
+         "Model 3's recipe, last epoch", "an epoch takes", "verdict"), figures
+    ) + "\n" + table(("net", "assumed"), assumptions)
+
+
 # ---- figures -----------------------------------------------------------------------------------
 def seeds_figure(model):
     """Test accuracy over the epochs, a line for each seed."""
@@ -229,7 +281,7 @@ def seeds_figure(model):
 
 
 def accuracy_figure():
-    """Accuracy against parameters: our models' seeds, and what others publish."""
+    """Accuracy against parameters: our models' seeds, what others publish, and their nets here."""
     figure = Figure(figsize=(8, 5.5), layout="constrained")
     axes = figure.add_subplot(xlabel="parameters (log scale)", ylabel="test accuracy (%)",
                               xscale="log", title="MNIST with few parameters")
@@ -245,6 +297,16 @@ def accuracy_figure():
             best, text = 98.92, f"{text}: {best} % ↓"
         axes.annotate(text, (int(net["parameters"]), best), fontsize=7,
                       xytext=(4, 4), textcoords="offset points", color="tab:gray")
+    here = {net: [float(run["test_acc"]) for run in runs]
+            for (net, recipe), runs in baseline_runs().items() if recipe == "own"}
+    if here:
+        means = [statistics.mean(values) for values in here.values()]
+        sizes = {net["net"].lower(): int(net["parameters"]) for net in nets}
+        axes.errorbar([sizes[net] for net in here], means,
+                      [[mean - min(values) for mean, values in zip(means, here.values())],
+                       [max(values) - mean for mean, values in zip(means, here.values())]],
+                      marker="s", markersize=4, capsize=3, color="black", linestyle="none",
+                      label="the same nets here: last epoch, mean and range of the seeds")
     for model, color in zip((*MODELS, "deep"), ("tab:blue", "tab:orange", "tab:red", "tab:purple")):
         runs = published(model)
         values = [run["test_acc"] for run in runs]
@@ -304,9 +366,8 @@ def speed_section():
     steps = {name: ", ".join(f"{value:.1f} s for {int(key):,}" for key, value in series.items())
              for name, series in growth.items()}
     return table(("Model 3", "classic trainer", "train.py", "ratio"), lines) + f"""
-Medians of {speed["rounds"]} rounds, taken in turns in one process, \
-each on 1/{speed["part"]} of the images and
-scaled to an epoch: {speed["machine"]}, \
+Medians of {speed["rounds"]} rounds, taken in turns, \
+each on 1/{speed["part"]} of the images and scaled to an epoch: {speed["machine"]}, \
 {speed["threads"]} threads, torch {speed["torch"].split("+")[0]}, {speed["date"]}.
 
 - `python train.py --model 3`: {command["wall"]:.0f} s from start to last plot, \
@@ -329,6 +390,10 @@ arithmetic went at the rate of a
   large matrix product, {speed["attainable"]["memory"]:.0%} if memory were all that counts. \
 In bfloat16 they take {speed["bfloat16"]:.0%}: not worth
   an option.
+- Left to itself, glibc gives large blocks of memory back to the system as soon as they are free, \
+and an
+  epoch takes {epoch["without_keep_memory"]:.2f} times as long, on C3 \
+{speed["c3"]["without_keep_memory"]:.2f} times. `keep_memory()` in [utils.py](utils.py) prevents it.
 """
 
 
