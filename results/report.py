@@ -236,32 +236,28 @@ def verdict(claimed, best):
 
 
 def baselines_tables():
-    """Two tables for baselines/README.md: figures, and what a silent recipe had assumed for it."""
-    runs, figures, assumptions = baseline_runs(), [], []
+    """For baselines/README.md: the nets that were trained here, and what each file assumes."""
+    runs, figures, assumed = baseline_runs(), [], []
     for net in read_csv(ROOT / "results" / "published.csv"):
-        name = net["net"].lower()
-        if not (ROOT / "baselines" / f"{name}.py").exists():
+        path = ROOT / "baselines" / f"{net['net'].lower()}.py"
+        if not path.exists():
             continue
-        own, ours = ([(float(run["test_acc"]), float(run["best_test_acc"]), float(run["seconds"])
-                       / int(run["epochs"])) for run in runs.get((name, recipe), [])]
-                     for recipe in ("own", "model3"))
-        last, best, seconds = zip(*own) if own else [()] * 3
-        link = f"[{net['net']}]({name}.py)"
-        figures.append((
-            link, f"{int(net['parameters']):,}", net["best"], net["last"] or "–",
-            *([spread(last), f"{min(last):.2f} to {max(last):.2f}", spread(best)] if own else
-              ["–"] * 3),
-            spread([run[0] for run in ours]) if ours else "–",
-            f"{statistics.mean(seconds):.0f} s" if own else "–",
-            verdict(float(net["best"]), best)))
-        text = " ".join((ast.get_docstring(ast.parse(
-            (ROOT / "baselines" / f"{name}.py").read_text(encoding="utf-8")))).split())
-        assumptions.append((link, text.partition("Assumed: ")[2]))
-    return table(
-        ("net", "parameters", "published, best epoch (%)", "published, last epoch (%)",
-         "own recipe, last epoch", "lowest to highest seed", "own recipe, best epoch",
-         "Model 3's recipe, last epoch", "an epoch takes", "verdict"), figures
-    ) + "\n" + table(("net", "assumed"), assumptions)
+        cells = f"[{net['net']}]({path.name})", f"{int(net['parameters']):,}", net["best"], \
+            net["last"] or "not stated"
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        assumed.append((*cells, " ".join(docstring.split()).partition("Assumed: ")[2]))
+        if (path.stem, "own") in runs:
+            own, ours = runs[path.stem, "own"], runs.get((path.stem, "model3"), [])
+            last, best = ([float(run[key]) for run in own] for key in ("test_acc", "best_test_acc"))
+            seconds = statistics.mean(float(run["seconds"]) / int(run["epochs"]) for run in own)
+            figures.append((
+                *cells, spread(last), f"{min(last):.2f} to {max(last):.2f}", spread(best),
+                spread([float(run["test_acc"]) for run in ours]) if ours else "–",
+                f"{seconds:.0f} s", verdict(float(net["best"]), best)))
+    header = "net", "parameters", "published: best epoch (%)", "published: last epoch (%)"
+    return table((*header, "own recipe, last epoch", "lowest to highest seed",
+                  "own recipe, best epoch", "Model 3's recipe, last epoch", "an epoch", "verdict"),
+                 figures) + "\n" if figures else "", table((*header, "assumed"), assumed)
 
 
 # ---- figures -----------------------------------------------------------------------------------
@@ -425,6 +421,10 @@ def between(text, begin, end, new):
 def documents():
     """{path: text as it should be} of every document that quotes a number."""
     pages = {path: quoted((ROOT / path).read_text(encoding="utf-8")) for path in QUOTING}
+    page = (ROOT / "baselines" / "README.md").read_text(encoding="utf-8")
+    for name, text in zip(("figures", "assumed"), baselines_tables()):
+        page = between(page, f"<!-- {name} -->\n", f"<!-- end {name} -->", text)
+    pages["baselines/README.md"] = page
     pages["README.md"] = between(pages["README.md"], "<!-- results -->\n", "<!-- end -->",
                                  results_table())
     pages["README.md"] = between(pages["README.md"], "<!-- speed -->\n", "<!-- end speed -->",
