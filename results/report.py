@@ -386,10 +386,6 @@ arithmetic went at the rate of a
   large matrix product, {speed["attainable"]["memory"]:.0%} if memory were all that counts. \
 In bfloat16 they take {speed["bfloat16"]:.0%}: not worth
   an option.
-- Left to itself, glibc gives large blocks of memory back to the system as soon as they are free, \
-and an
-  epoch takes {epoch["without_keep_memory"]:.2f} times as long, on C3 \
-{speed["c3"]["without_keep_memory"]:.2f} times. `keep_memory()` in [utils.py](utils.py) prevents it.
 """
 
 
