@@ -4,8 +4,9 @@ Target
     Fewer than 4,000 parameters, at most 15 epochs, 99.4 % on the test set. Against Model 1: every
     layer is thinner (6 to 12 channels) and has GELU, pooling comes after the first convolution
     already, a 1×1 transition squeezes the channels before the second pool, and global average
-    pooling (GAP) hands twelve numbers to a linear layer. New in the recipe: ReduceLROnPlateau, and
-    an average of the weights, which is what gets judged.
+    pooling (GAP) hands twelve numbers to a linear layer. New in the recipe: ReduceLROnPlateau in
+    place of OneCycleLR, weaker augmentation, and an average of the weights, which is what gets
+    judged.
 
 Result
     99.36 ± 0.05 % (n=20) on the 10,000 test images in the last of 15 epochs;

@@ -8,8 +8,8 @@ rate 0.001, weight decay 1e-4, and ReduceLROnPlateau as below. The rate in the l
 
 The recipe leaves open the optimizer, padding, augmentation, and what the scheduler watches.
 Assumed: Adam, which the rate of 0.001 suggests; no padding, torch's default; no augmentation; no
-ReLU behind the last convolution; and the training loss, because train.py offers no other. While it
-falls the rate stays, so that it may be halved later than it was, or never."""
+ReLU behind the last convolution; and the training loss, because train.py offers no other. While
+that falls the rate stays, so that it may be halved later than it was, or never."""
 
 from torch import nn
 

@@ -83,7 +83,8 @@ def main():
     parser.add_argument("--model", default="3", help="as in train.py (default: 3)")
     parser.add_argument("--epochs", type=train.number(int, 1, 10000),
                         help="default: the recipe's")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", type=train.number(int, 0, 2**32 - 1), default=0,
+                        help="default: 0")
     parser.add_argument("--device", default="auto", help="as in train.py (default: auto)")
     parser.add_argument("--data-dir", help="as in train.py")
     args = parser.parse_args()

@@ -71,8 +71,8 @@ def variation(experiment):
             key, value = change.split("=", 1)
             source += "RECIPE" + "".join(f"[{k!r}]" for k in key.split(".")) + f" = {value}\n"
         else:
-            chain = [re.fullmatch(r"(?:([cvpw])(\d+)(?:k(\d+))?(?:s(\d+))?|(?=M))(M?)", layer)
-                     for layer in change.split()]
+            pattern = r"(?:([cvpw])([1-9]\d*)(?:k([1-9]))?(?:s([1-9]))?|(?=M))(M?)"
+            chain = [re.fullmatch(pattern, layer) for layer in change.split()]
             if None in chain:
                 sys.exit(f"experiments.py: {change!r} is neither key=value nor a chain of layers")
             source += NET.format(chain=[
@@ -114,12 +114,15 @@ def table_row(experiment, folder):
 def read_table(table=TABLE):
     if not table.exists():
         return []
-    with open(table, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    with open(table, newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    if any("experiment" not in row or "holdout" not in row for row in rows):
+        sys.exit(f"experiments.py: {table} is not a table of experiments")
+    return rows
 
 
 def add_row(row, table=TABLE):
-    new = not table.exists()
+    new = not table.exists() or not table.stat().st_size
     with open(table, "a", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, row, lineterminator="\n")
         if new:
@@ -161,4 +164,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

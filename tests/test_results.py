@@ -117,6 +117,7 @@ def test_an_experiment_may_take_another_files_recipe(tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     (["c3: recipe=nonsense"], "recipe=nonsense"), (["nonsense:"], "nonsense"),
+    (["model3: c0"], "c0"), (["--table", str(ROOT / "README.md"), "model3:"], "not a table"),
     (["--seeds", "0", "model3:"], "--seeds"), (["--table", "no/such/t.csv", "model3:"], "--table"),
     (["--holdout", "0", "model3:"], "another --holdout")])  # held-out and test figures never mix
 def test_experiments_refuses_what_it_cannot_do(monkeypatch, capsys, arguments, said):
