@@ -9,8 +9,8 @@ Reconstructed: a bias in every convolution, without which the count cannot be me
 
 The recipe leaves open the number of epochs, momentum, the rate, its schedule, where the pools are,
 padding, and the order inside a block. Assumed: 15 epochs; momentum 0.9 at a constant rate of 0.01;
-a max pool after the third and the sixth convolution; padding 1; ReLU before BatchNorm, because behind
-a convolution BatchNorm would undo its bias."""
+a max pool after the third and the sixth convolution; padding 1; ReLU before BatchNorm, because
+behind a convolution BatchNorm would undo its bias."""
 
 from torch import nn
 

@@ -97,8 +97,8 @@ def test_an_epoch_on_some_images_learns(mnist, one_cycle):
 
 
 @pytest.mark.parametrize("script, change, said", [
-    ("classic_train.py", "RECIPE['scheduler'] = dict(name='StepLR')", "step_size"),
-    ("speed.py", "del Net", "has no Net")])
+    ("classic_train.py", "del Net", "has no Net"),
+    ("speed.py", "RECIPE['scheduler'] = dict(name='StepLR')", "step_size")])
 def test_a_wrong_model_file_ends_in_one_message(plateau, script, change, said):
     plateau.write_text(f"{plateau.read_text()}\n{change}\n")
     done = subprocess.run([sys.executable, ROOT / "baselines" / script, "--model", plateau],
