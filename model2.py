@@ -17,8 +17,8 @@ Result
 
 Analysis
     On average a little short of the target, and of twenty seeds one holds it. On 10,000 held-out
-    training images the net reaches `model2:` 99.35 ± 0.05 % (n=5). None of the recipe's ingredients
-    shows in five seeds: without deskewing
+    training images the net reaches `model2:` 99.35 ± 0.05 % (n=5). None of the recipe's
+    ingredients shows in five seeds: without deskewing
     `model2: deskew=False` 99.33 ± 0.05 % (n=5), without augmentation
     `model2: augment={}` 99.33 ± 0.07 % (n=5), without the weight average
     `model2: average=0.0` 99.34 ± 0.05 % (n=5). Without augmentation the net fits the images it

@@ -11,9 +11,9 @@ bias in every convolution 16, 16, 16, 12, 12, 12 give it too.
 
 The recipe leaves open every strength, the rate and its schedule. Assumed: momentum 0.9; dropout
 0.05 after the 3×3 convolutions; weight decay 1e-4; BatchNorm before ReLU; no padding in the last
-two 3×3 convolutions; rotation by 7 degrees, shift by a pixel, scale by 0.05; rate 0.05, and a tenth
-of it after eight epochs, because the published accuracy leaps from 98.79 % in the eighth to 99.24 %
-in the ninth."""
+two 3×3 convolutions; rotation by 7 degrees, shift by a pixel, scale by 0.05; rate 0.05, and a
+tenth of it after eight epochs, because the published accuracy leaps from 98.79 % in the eighth to
+99.24 % in the ninth."""
 
 from torch import nn
 

@@ -165,8 +165,8 @@ def test_the_published_nets_get_a_line_once_their_runs_are_in(tmp_path, monkeypa
     monkeypatch.setattr(report, "baseline_runs", lambda: runs)
     figures, assumed = report.baselines_tables()
     line, = [line for line in figures.splitlines() if "c3.py" in line]
-    assert line == ("| [C3](c3.py) | 7,902 | 99.43 | 99.42 | 99.25 ± 0.07 % (n=2) | 99.20 to 99.30 "
-                    "| 99.40 ± 0.00 % (n=2) | – | 21 s | open |")
+    assert line == ("| [C3](c3.py) | 7,902 | 99.43 | 99.42 | 99.25 ± 0.07 % (n=2) | "
+                    "99.20 to 99.30 | 99.40 ± 0.00 % (n=2) | – | 21 s | open |")
     assert len(figures.splitlines()) == 4 and len(assumed.splitlines()) == 16
     assert "SGD with Nesterov momentum 0.9, rate 0.05" in assumed
     bars = [c for c in report.accuracy_figure().axes[0].containers
