@@ -381,6 +381,10 @@ each on 1/{speed["part"]} of the images and scaled to an epoch: {speed["machine"
   images left out).
 - `--runs {runs["n"]}` takes {runs["wall"]:.0f} s, {runs["ratio"]:.2f} times as fast as \
 {runs["n"]} runs one after the other, which use both cores already.
+- Without `keep_memory()` in [utils.py](utils.py), which has the C library keep what a step
+  frees, an epoch takes {epoch["without_keep_memory"]:.2f} times as long, one of Model 1, whose \
+maps are larger, {speed["model1"]["without_keep_memory"]:.2f}
+  times.
 - Forward and backward could take {speed["attainable"]["arithmetic"]:.0%} of their time if the \
 arithmetic went at the rate of a
   large matrix product, {speed["attainable"]["memory"]:.0%} if memory were all that counts. \
