@@ -34,6 +34,8 @@ from utils import UserError
 COUNT = ("an integer >= 1", lambda value: type(value) is int and value >= 1)
 NAMED = ("dict(name=..., ...)", lambda value: isinstance(value, dict) and "name" in value)
 CHECKED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED,
+               augment=("a dict of numbers", lambda value: isinstance(value, dict) and all(
+                   type(strength) in (int, float) for strength in value.values())),
                deskew=("True or False", lambda value: type(value) is bool),
                label_smoothing=("a number from 0 to below 1", lambda value:
                                 type(value) in (int, float) and 0 <= value < 1))
@@ -320,9 +322,7 @@ def number(kind, low, high):
 
 def parse_arguments(argv=None, saved=None):
     """The command line; what it leaves open comes from `saved` (--resume) or from the defaults."""
-    parser = argparse.ArgumentParser(
-        prog="train.py",
-        description="Train a small net on MNIST and keep its metrics, plots and weights.")
+    parser = argparse.ArgumentParser(prog="train.py", description=__doc__.partition(":")[0])
     arg = parser.add_argument
     arg("--model", default="3", metavar="{1,2,3,PATH}",
         help="model1.py, model2.py, model3.py, or the path of any model file (default: 3)")
