@@ -16,6 +16,7 @@ import json
 import re
 import statistics
 import sys
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -260,6 +261,48 @@ def baselines_tables():
                  figures) + "\n" if figures else "", table((*header, "assumed"), assumed)
 
 
+def baselines_reading():
+    """For baselines/README.md: what picking an epoch, the seed and the recipe are worth."""
+    claimed = {net["net"].lower(): float(net["best"]) for net in
+               read_csv(ROOT / "results" / "published.csv")}
+    last, best = ({key: [float(run[column]) for run in runs] for key, runs in
+                   baseline_runs().items()} for column in ("test_acc", "best_test_acc"))
+    own = sorted(net for net, recipe in last if recipe == "own")
+    picked = [b - a for net in own for a, b in zip(last[net, "own"], best[net, "own"])]
+    several = [last[net, "own"] for net in own if len(last[net, "own"]) > 1]
+    lucky = [max(best[net, "own"]) - statistics.mean(last[net, "own"]) for net in own
+             if len(last[net, "own"]) > 4]
+    excess = {net: claimed[net] - statistics.mean(best[net, "own"]) for net in own}
+    ours = {net: statistics.mean(last[net, "model3"]) - statistics.mean(last[net, "own"])
+            for net in own if (net, "model3") in last}
+    lines = []
+    if picked:
+        lines.append(f"**The best epoch** on the test set is {statistics.mean(picked):.2f} points "
+                     f"above the last on average, at most {max(picked):.2f} ({len(picked)} runs of "
+                     f"{len(own)} nets, each by its own recipe).")
+    if several:
+        pooled = (sum(statistics.variance(each) * (len(each) - 1) for each in several)
+                  / sum(len(each) - 1 for each in several)) ** 0.5
+        lines.append(f"**The seed** alone moves the last epoch by a standard deviation of "
+                     f"{pooled:.2f} points (pooled over {len(several)} of the nets).")
+    if lucky:
+        lines.append(f"**Both together**, the best epoch of the best seed, are "
+                     f"{statistics.mean(lucky):.2f} points above the mean last epoch (over the "
+                     f"{len(lucky)} nets with five seeds).")
+    if excess:
+        low, high = (pick(excess, key=excess.get) for pick in (min, max))
+        lines.append(f"**The published best epochs** differ from the mean best epochs here by "
+                     f"{excess[low]:+.2f} ({low.upper()}) to {excess[high]:+.2f} points "
+                     f"({high.upper()}).")
+    if ours:
+        low, high = (pick(ours, key=ours.get) for pick in (min, max))
+        lines.append(f"**The recipe:** Model 3's instead of a net's own moves the mean last epoch "
+                     f"by {ours[low]:+.2f} ({low.upper()}) to {ours[high]:+.2f} points "
+                     f"({high.upper()}), {statistics.mean(ours.values()):+.2f} on average (over "
+                     f"{len(ours)} nets).")
+    return "\n\n".join(textwrap.fill(line, 100) for line in lines) + "\n" * bool(lines)
+
+
 # ---- figures -----------------------------------------------------------------------------------
 def seeds_figure(model):
     """Test accuracy over the epochs, a line for each seed."""
@@ -287,12 +330,16 @@ def accuracy_figure():
         points = [(int(net["parameters"]), float(net[key])) for net in nets if net[key]]
         axes.plot(*zip(*points), marker, color="tab:gray", alpha=0.7, label=label,
                   fillstyle="full" if key == "last" else "none")
+
+    def name(parameters, accuracy, text, color, offset, side):
+        if accuracy < 98.92:  # off the scale
+            accuracy, text = 98.92, f"{text}: {accuracy:.2f} % ↓"
+        axes.annotate(text, (parameters, accuracy), fontsize=7, xytext=offset, ha=side,
+                      textcoords="offset points", color=color)
+
     for net in nets:
-        best, text = float(net["best"]), net["net"]
-        if best < 98.92:
-            best, text = 98.92, f"{text}: {best} % ↓"
-        axes.annotate(text, (int(net["parameters"]), best), fontsize=7,
-                      xytext=(4, 4), textcoords="offset points", color="tab:gray")
+        name(int(net["parameters"]), float(net["best"]), net["net"], "tab:gray",
+             (4, 4), "left")
     here = {net: [float(run["test_acc"]) for run in runs]
             for (net, recipe), runs in baseline_runs().items() if recipe == "own"}
     if here:
@@ -303,6 +350,8 @@ def accuracy_figure():
                        [max(values) - mean for mean, values in zip(means, here.values())]],
                       marker="s", markersize=4, capsize=3, color="black", linestyle="none",
                       label="the same nets here: last epoch, mean and range of the seeds")
+        for net, mean in zip(here, means):
+            name(sizes[net], mean, net.upper(), "black", (-5, -3), "right")
     for model, color in zip((*MODELS, "deep"), ("tab:blue", "tab:orange", "tab:red", "tab:purple")):
         runs = published(model)
         values = [run["test_acc"] for run in runs]
@@ -404,7 +453,7 @@ def quoted(text):
     for row in [*read_csv(ROOT / "results" / "experiments.csv"),
                 *read_csv(ROOT / "results" / "ideas.csv")]:
         accuracy.setdefault(row["experiment"], []).append(float(row["val_acc"]))
-    return re.sub(r"`((?:model\d|deep|idea):[^`]*|results/\w+)`(\s+)"
+    return re.sub(r"`((?:model\d|deep|idea|[a-f]\d):[^`]*|results/\w+)`(\s+)"
                   r"[\d.]+(?: ± [\d.]+)?\s%\s\(n=\d+\)",
                   lambda match: f"`{match[1]}`{match[2]}{spread(accuracy[match[1]])}", text)
 
@@ -422,7 +471,8 @@ def documents():
     """{path: text as it should be} of every document that quotes a number."""
     pages = {path: quoted((ROOT / path).read_text(encoding="utf-8")) for path in QUOTING}
     page = (ROOT / "baselines" / "README.md").read_text(encoding="utf-8")
-    for name, text in zip(("figures", "assumed"), baselines_tables()):
+    for name, text in zip(("figures", "assumed", "reading"),
+                          (*baselines_tables(), baselines_reading())):
         page = between(page, f"<!-- {name} -->\n", f"<!-- end {name} -->", text)
     pages["baselines/README.md"] = page
     pages["README.md"] = between(pages["README.md"], "<!-- results -->\n", "<!-- end -->",
