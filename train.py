@@ -50,8 +50,8 @@ def load_model_file(name):
     path = utils.HERE / f"model{name}.py" if name in ("1", "2", "3") else Path(name)
     if not path.is_file() or path.suffix != ".py":
         raise UserError(f"--model {name}: no such model; expected 1, 2, 3 or the path of a .py", 2)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
+    spec = importlib.util.spec_from_file_location("a model file", path)
+    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)  # as dataclasses want
     try:
         spec.loader.exec_module(module)
         recipe = json.loads(json.dumps(getattr(module, "RECIPE", None)))  # plain values alone
@@ -106,7 +106,10 @@ def make_optimizer(net, recipe, steps_per_epoch):
     optimizer = make(net.parameters(), **kwargs)
     if kind not in SCHEDULERS:
         raise ValueError(f"scheduler {kind!r}, expected one of {', '.join(SCHEDULERS)}")
-    schedule |= dict(total_steps=recipe["epochs"] * steps_per_epoch) if kind == "OneCycleLR" else {}
+    if kind == "OneCycleLR":
+        total = schedule["total_steps"] = recipe["epochs"] * steps_per_epoch
+        if total * schedule.get("pct_start", 0) == 1:  # a rise of no steps: torch divides by zero
+            schedule["pct_start"] += 1e-9
     return optimizer, SCHEDULERS[kind](optimizer, **schedule)
 
 
@@ -144,11 +147,10 @@ def train(net, recipe, seed, train_set, test_set, judged="test", state=None, aft
     average, update_average = moving_average(net, recipe["average"])
     parts = dict(net=net, average=average, optimizer=optimizer, scheduler=scheduler)
     generator = torch.Generator().manual_seed(seed)  # for batches() alone
-    rows, rates = [], []
+    rows, rates = (list(state["rows"]), state["rates"].tolist()) if state else ([], [])
     if state:
         for name, part in parts.items():
             part.load_state_dict(state[name])
-        rows, rates = list(state["rows"]), state["rates"].tolist()
         generator.set_state(state["generator"])
         torch.set_rng_state(state["rng"])
 
@@ -340,12 +342,10 @@ def parse_arguments(argv=None, saved=None):
         help="holds MNIST/raw/ (default: data/, else ../shared/mnist/, else downloaded to data/)")
     arg("--out", metavar="FOLDER", help="gets a folder seedS, or seedS-2 ... (default: runs/MODEL)")
     arg("--holdout", type=number(int, 0, 59999), default=0, metavar="N",
-        help="judge by the last N training images and train on the others; the test set stays "
-             "closed. Make choices with this (default: 0)")
+        help="judge by the last N training images, train on the others: for choices (default: 0)")
     arg("--resume", metavar="FOLDER", help="continue the run that is in FOLDER (default: off)")
     arg("--dry-run", action="store_true",
-        help="try the installation without data or network: 2 epochs on digits rendered on the "
-             "fly, NOT MNIST (default: off)")
+        help="2 epochs on rendered digits, NOT MNIST: needs no data and no network (default: off)")
     arg("--no-progress", action="store_true", help="no progress bar (default: in a terminal, one)")
     args = parser.parse_args(argv, argparse.Namespace(**(saved or {})))
     if args.resume and (args.out or args.runs > 1):
@@ -373,7 +373,7 @@ def main(argv=None):
         if args.resume is not None:
             folder = Path(args.resume)
             state = utils.load(folder / "last.pt")
-            if not isinstance(state, dict) or "identity" not in state:
+            if not isinstance(state, dict) or not {"identity", "args"} <= state.keys():
                 raise UserError(f"{folder / 'last.pt'} is not a checkpoint of train.py")
             args = parse_arguments(argv, state["args"])
         path, net_class, recipe = load_model_file(args.model)
@@ -387,7 +387,7 @@ def main(argv=None):
             raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}", 2)
         rehearse(path, net_class, recipe, n % recipe["batch_size"] or recipe["batch_size"])
         identity = recipe | {key: getattr(args, key) for key in ("seed", "holdout", "dry_run")}
-        identity["model file"] = path.read_text(encoding="utf-8")  # what a resumed run must share
+        identity["model file"] = path.read_text("utf-8", "replace")  # what a resumed run must share
         differ = [key for key in identity if state and identity[key] != state["identity"].get(key)]
         if differ:
             raise UserError(f"{folder / 'last.pt'} comes from a run with another "

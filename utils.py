@@ -141,9 +141,9 @@ def draw_affine(n, augment, generator):
     1). Raises ValueError for anything else in it."""
     strengths = dict(rotate=0, shift=0, scale=0, shear=0) | augment
     if len(strengths) > 4 or not all(0 <= s < math.inf for s in strengths.values()) \
-            or strengths["scale"] >= 1:
+            or strengths["scale"] >= 1 or strengths["shift"] > 28:
         raise ValueError(f"augment is {augment}; expected strengths >= 0 for any of rotate, shear "
-                         "(degrees), shift (pixels), scale (a fraction below 1)")
+                         "(degrees), shift (at most 28 pixels), scale (below 1)")
     if not any(strengths.values()):
         return None
     rotate, shift, scale, shear = strengths.values()
@@ -225,7 +225,7 @@ def load(path):
             if archive.testzip():
                 raise zipfile.BadZipFile(f"wrong checksum of {archive.testzip()}")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such checkpoint") from None
     except Exception as error:  # zipfile, pickle and torch have a dozen kinds for damaged files
         raise UserError(f"{path} is damaged or not a checkpoint: {str(error)[:99]!r}") from None

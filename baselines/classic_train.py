@@ -25,6 +25,7 @@ BATCH_SIZE = 64
 
 def make_loader(root, training, augment, part=1):
     """DataLoader over the first 1/part of the training or the test images."""
+    utils.load_mnist(root, training)  # for its check of the files
     steps = [transforms.ToTensor(), transforms.Normalize((utils.MEAN,), (utils.STD,))]
     if training and augment:
         shift, scale, shear = (augment.get(key, 0) for key in ("shift", "scale", "shear"))

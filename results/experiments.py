@@ -31,6 +31,8 @@ BASES = {path.stem: path for path in [
     *sorted(HERE.parent.glob("model?.py")), *sorted(HERE.parent.glob("baselines/[a-f]?.py")),
     HERE / "deep.py"]}
 
+COLUMNS = {"experiment", "seed", "parameters", "holdout", "epochs", "last5_min", "train_acc"}
+
 NET = '''
 
 def _block(in_channels, out_channels, kernel, stride, padding, pool):
@@ -59,8 +61,9 @@ class Net(nn.Module):
 def variation(experiment):
     """The source of a model file for an experiment's name."""
     model, _, changes = experiment.partition(":")
-    if model not in BASES:
-        sys.exit(f"experiments.py: {experiment!r} does not begin with one of {', '.join(BASES)}")
+    if model not in BASES or ":" not in experiment:
+        sys.exit(f"experiments.py: {experiment!r} does not begin with one of {', '.join(BASES)} "
+                 "and a colon")
     source = BASES[model].read_text(encoding="utf-8")
     for change in filter(None, map(str.strip, changes.split(";"))):
         if change.startswith("recipe=") and change[7:] not in BASES:
@@ -115,8 +118,9 @@ def read_table(table=TABLE):
     if not table.exists():
         return []
     with open(table, newline="", encoding="utf-8", errors="replace") as file:
-        rows = list(csv.DictReader(file))
-    if any("experiment" not in row or "holdout" not in row for row in rows):
+        rows = list(reader := csv.DictReader(file))
+    if reader.fieldnames and not (COLUMNS <= set(reader.fieldnames) and
+                                  all(str(row["seed"]).isdigit() for row in rows)):
         sys.exit(f"experiments.py: {table} is not a table of experiments")
     return rows
 
@@ -143,9 +147,11 @@ def main():
     args = parser.parse_args()
     if args.seeds < 1 or not 0 <= args.holdout < 60000:
         parser.error("--seeds must be at least 1, --holdout from 0 to 59999")
-    if args.table.is_dir() or not args.table.resolve().parent.is_dir():
-        parser.error(f"--table {args.table}: expected a file in a folder that exists")
-    rows = read_table(args.table)
+    try:
+        open(args.table, "a").close()  # now rather than after the first run
+    except OSError as error:
+        parser.error(f"--table {args.table}: {error.strerror}")
+    rows, args.experiments = read_table(args.table), list(dict.fromkeys(args.experiments))
     if any(row["holdout"] != str(args.holdout) for row in rows):
         parser.error(f"{args.table} has runs with another --holdout; name another --table")
     done = {(row["experiment"], int(row["seed"])) for row in rows}

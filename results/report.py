@@ -1,4 +1,4 @@
-"""Write every number that the documents give, from the nets and from the files in this folder:
+"""Write the tables and figures of the documents, from the nets and the files in this folder:
 
     python results/report.py           writes RF.md, the README's tables and figures, the
                                        docstrings' Result paragraphs, each model's runs.csv and
@@ -243,8 +243,9 @@ def baselines_tables():
         path = ROOT / "baselines" / f"{net['net'].lower()}.py"
         if not path.exists():
             continue
-        cells = f"[{net['net']}]({path.name})", f"{int(net['parameters']):,}", net["best"], \
-            net["last"] or "not stated"
+        epoch = " (epoch not stated)" * ("which epoch is not stated" in net["note"])
+        cells = f"[{net['net']}]({path.name})", f"{int(net['parameters']):,}", \
+            net["best"] + epoch, net["last"] or "not stated"
         docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
         assumed.append((*cells, " ".join(docstring.split()).partition("Assumed: ")[2]))
         if (path.stem, "own") in runs:
@@ -257,7 +258,8 @@ def baselines_tables():
                 f"{seconds:.0f} s", verdict(float(net["best"]), best)))
     header = "net", "parameters", "published: best epoch (%)", "published: last epoch (%)"
     return table((*header, "own recipe, last epoch", "lowest to highest seed",
-                  "own recipe, best epoch", "Model 3's recipe, last epoch", "an epoch", "verdict"),
+                  "own recipe, best epoch", "Model 3's recipe, last epoch",
+                  "an epoch, on one core of two busy ones", "verdict"),
                  figures) + "\n" if figures else "", table((*header, "assumed"), assumed)
 
 
@@ -411,17 +413,18 @@ def speed_section():
     steps = {name: ", ".join(f"{value:.1f} s for {int(key):,}" for key, value in series.items())
              for name, series in growth.items()}
     return table(("Model 3", "classic trainer", "train.py", "ratio"), lines) + f"""
-Medians of {speed["rounds"]} rounds, taken in turns, \
-each on 1/{speed["part"]} of the images and scaled to an epoch: {speed["machine"]}, \
-{speed["threads"]} threads, torch {speed["torch"].split("+")[0]}, {speed["date"]}.
+Medians of {speed["rounds"]} rounds, the table's on 1/{speed["part"]} of the images, C3's and \
+Model 1's below on 1/{5 * speed["part"]}, scaled to an
+epoch; the times over epochs and images and of `--runs` are one run each. {speed["machine"]}, \
+{speed["threads"]} threads, torch
+{speed["torch"].split("+")[0]}, {speed["date"]}.
 
 - `python train.py --model 3`: {command["wall"]:.0f} s from start to last plot, \
 {command["training"]:.0f} s of it training, {command["start"]:.1f} s until the first
   step; {command["peak_bytes"] / 1e9:.2f} GB of memory at its peak. The classic trainer takes \
 {speed["c3"]["classic_15_epochs"]:.0f} s for 15 epochs of
-  [C3](baselines/c3.py), a published net of 7,902 parameters (15 times the median epoch, on \
-1/{5 * speed["part"]} of the
-  images): {command["ratio"]:.0f} times as long.
+  [C3](baselines/c3.py), a published net of 7,902 parameters (15 times the median epoch): \
+{command["ratio"]:.0f} times as long.
   Most of that is the net and its batches of 64: on C3 itself an epoch of train.py takes \
 {speed["c3"]["ours"]:.0f} s, of the
   classic trainer {speed["c3"]["classic"]:.0f} s.
@@ -503,10 +506,13 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    stale = {path: text for path, text in documents().items()
-             if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != text}
-    pictures = {path: figure for path, figure in figures().items()
-                if drawn(path) != digest(figure)}
+    try:
+        stale = {path: text for path, text in documents().items()
+                 if not (ROOT / path).exists() or (ROOT / path).read_text(encoding="utf-8") != text}
+        pictures = {path: figure for path, figure in figures().items()
+                    if drawn(path) != digest(figure)}
+    except (KeyError, ValueError, OSError) as error:  # a name that no file has, a damaged file ...
+        sys.exit(f"report.py: error: {type(error).__name__}: {error}")
     for path in [*stale, *pictures]:
         print(f"{'out of date' if check else 'written'}: {path}")
         if not check and path in stale:

@@ -62,6 +62,19 @@ def test_without_augmentation_its_images_are_ours(mnist):
     assert torch.equal(torch.cat([batch for _, batch in theirs]), labels[:250])
 
 
+def test_damaged_files_are_named(mnist, tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in utils.RAW_FILES:
+        (raw / name).symlink_to(mnist.resolve() / "MNIST" / "raw" / name)
+    labels = (raw / "t10k-labels-idx1-ubyte").read_bytes()
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    (raw / "t10k-labels-idx1-ubyte").write_bytes(labels[:-1] + b"\0")  # of the right size
+    classic_train.make_loader(tmp_path, True, {})
+    with pytest.raises(utils.UserError, match="t10k-labels-idx1-ubyte is damaged"):
+        classic_train.make_loader(tmp_path, False, {})
+
+
 def test_it_shuffles_training_images_and_augments_as_the_recipe_says(mnist):
     augment = dict(rotate=10, shift=2, scale=0.1, shear=5)
     loader = classic_train.make_loader(mnist, True, augment, part=300)  # 200 images

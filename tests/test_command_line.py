@@ -192,6 +192,13 @@ def test_a_copied_and_edited_model_file_trains(tmp_path):
     assert args["parameters"] == sum(p.numel() for p in net_class().parameters()) == 7920
 
 
+def test_a_model_file_may_have_dataclasses_and_another_encoding(tmp_path, main):
+    head = "# -*- coding: latin-1 -*- \u00e9\nfrom __future__ import annotations\n" \
+           "import dataclasses\n@dataclasses.dataclass\nclass Width:\n    first: int = 4\n"
+    (tmp_path / "odd.py").write_bytes((head + ONE_CYCLE).encode("latin-1"))
+    assert main("--model", "odd.py", "--dry-run", "--epochs", "1")[0] == 0
+
+
 def test_a_summary_that_cannot_be_printed_and_plots_that_cannot_be_drawn_cost_nothing_else(
         tmp_path, monkeypatch, main, one_cycle):
     def fail(*args, **kwargs):
@@ -360,6 +367,7 @@ BROKEN = {  # model files, and what the message must say about them
     "epochs.py": (ONE_CYCLE + "RECIPE['epochs'] = '15'\n", ["'epochs' is '15'", "integer >= 1"]),
     "batch.py": (ONE_CYCLE + "RECIPE['batch_size'] = 0\n", ["'batch_size' is 0", "integer >= 1"]),
     "augment.py": (ONE_CYCLE + "RECIPE['augment'] = dict(flip=1)\n", ["augment is {'flip': 1}"]),
+    "far.py": (ONE_CYCLE + "RECIPE['augment'] = dict(shift=29)\n", ["shift (at most 28 pixels)"]),
     "no_augment.py": (ONE_CYCLE + "RECIPE['augment'] = None\n", ["'augment' is None", "a dict of"]),
     "strength.py": (ONE_CYCLE + "RECIPE['augment']['rotate'] = 'x'\n",
                     ["'augment' is {'rotate': 'x'"]),

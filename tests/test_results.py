@@ -32,6 +32,13 @@ def test_a_figure_that_is_out_of_date_is_noticed():
         report.quoted("`model3: no such experiment` 99.99 % (n=1)")
 
 
+def test_a_name_without_runs_ends_in_one_message(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["report.py", "--check"])
+    monkeypatch.setattr(report, "documents", lambda: report.quoted("`model3: no such` 1 % (n=1)"))
+    with pytest.raises(SystemExit, match="report.py: error: KeyError: 'model3: no such'"):
+        report.main()
+
+
 def test_every_picture_shows_what_the_files_say():
     for path, figure in report.figures().items():
         assert report.drawn(path) == report.digest(figure), \
@@ -119,6 +126,7 @@ def test_an_experiment_may_take_another_files_recipe(tmp_path):
     (["c3: recipe=nonsense"], "recipe=nonsense"), (["nonsense:"], "nonsense"),
     (["model3: c0"], "c0"), (["--table", str(ROOT / "README.md"), "model3:"], "not a table"),
     (["--seeds", "0", "model3:"], "--seeds"), (["--table", "no/such/t.csv", "model3:"], "--table"),
+    (["model3"], "a colon"), (["--table", "/dev/full/t.csv", "model3:"], "Not a directory"),
     (["--holdout", "0", "model3:"], "another --holdout")])  # held-out and test figures never mix
 def test_experiments_refuses_what_it_cannot_do(monkeypatch, capsys, arguments, said):
     experiments = importlib.import_module("experiments")

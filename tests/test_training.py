@@ -59,6 +59,13 @@ def test_one_cycle_is_exactly_as_long_as_the_run(one_cycle, n, batch_size, epoch
     assert steps < 10 or max(rates) == pytest.approx(0.1, rel=0.2)
 
 
+def test_one_cycle_may_be_so_short_that_it_has_one_step_to_rise(one_cycle):
+    schedule = dict(name="OneCycleLR", max_lr=0.1, pct_start=0.2, cycle_momentum=False)
+    _, _, rates = fit(one_cycle, epochs=1, scheduler=schedule)  # of 5 steps, where torch divides
+    assert rates[0] == pytest.approx(0.1 / 25) and len(rates) == 5
+    assert 0.08 < rates[1] < 0.1 and rates[1:] == sorted(rates[1:], reverse=True)
+
+
 def test_plateau_lowers_the_rate_when_the_training_loss_stalls_and_only_then(plateau):
     _, rows, rates = fit(plateau, epochs=8)
     losses, expected, best = [row["train_loss"] for row in rows], [], math.inf
