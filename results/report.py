@@ -280,17 +280,17 @@ def baselines_reading():
     lines = []
     if picked:
         lines.append(f"**The best epoch** on the test set is {statistics.mean(picked):.2f} points "
-                     f"above the last on average, at most {max(picked):.2f} ({len(picked)} runs of "
-                     f"{len(own)} nets, each by its own recipe).")
+                     f"above the last on average, at most {max(picked):.2f} (nets: {len(own)}, runs: "
+                     f"{len(picked)}; each by its own recipe).")
     if several:
         pooled = (sum(statistics.variance(each) * (len(each) - 1) for each in several)
                   / sum(len(each) - 1 for each in several)) ** 0.5
         lines.append(f"**The seed** alone moves the last epoch by a standard deviation of "
-                     f"{pooled:.2f} points (pooled over {len(several)} of the nets).")
+                     f"{pooled:.2f} points (pooled; nets with several seeds: {len(several)}).")
     if lucky:
         lines.append(f"**Both together**, the best epoch of the best seed, are "
-                     f"{statistics.mean(lucky):.2f} points above the mean last epoch (over the "
-                     f"{len(lucky)} nets with five seeds).")
+                     f"{statistics.mean(lucky):.2f} points above the mean last epoch (nets "
+                     f"with five seeds: {len(lucky)}).")
     if excess:
         low, high = (pick(excess, key=excess.get) for pick in (min, max))
         lines.append(f"**The published best epochs** differ from the mean best epochs here by "
@@ -300,8 +300,19 @@ def baselines_reading():
         low, high = (pick(ours, key=ours.get) for pick in (min, max))
         lines.append(f"**The recipe:** Model 3's instead of a net's own moves the mean last epoch "
                      f"by {ours[low]:+.2f} ({low.upper()}) to {ours[high]:+.2f} points "
-                     f"({high.upper()}), {statistics.mean(ours.values()):+.2f} on average (over "
-                     f"{len(ours)} nets).")
+                     f"({high.upper()}), {statistics.mean(ours.values()):+.2f} on average (nets: "
+                     f"{len(ours)}).")
+    small = [net for net in own if len(last[net, "own"]) > 4
+             and int(baseline_runs()[net, "own"][0]["parameters"]) < utils.BUDGET]
+    if small:
+        model3 = published("model3")
+        top = max(small, key=lambda net: statistics.mean(last[net, "own"]))
+        seconds = [statistics.mean(float(run["seconds"]) for run in runs)
+                   for runs in (baseline_runs()[top, "own"], model3)]
+        lines.append(f"**Beside Model 3**, {spread([run['test_acc'] for run in model3])}, the most "
+                     f"accurate net within the budget that has five seeds is {top.upper()}, "
+                     f"{spread(last[top, 'own'])} by its own recipe, in "
+                     f"{seconds[0] / seconds[1]:.0f} times the training time.")
     return "\n\n".join(textwrap.fill(line, 100) for line in lines) + "\n" * bool(lines)
 
 

@@ -179,13 +179,15 @@ def test_the_published_nets_get_a_line_once_their_runs_are_in(tmp_path, monkeypa
     assert "SGD with Nesterov momentum 0.9, rate 0.05" in assumed
     runs["c3", "model3"] = [dict(test_acc="99.5", best_test_acc="99.6")]
     reading = " ".join(report.baselines_reading().split())
-    for part in ("0.15 points above the last on average, at most 0.20 (2 runs of 1 nets",
-                 "standard deviation of 0.07 points (pooled over 1 of",
+    for part in ("0.15 points above the last on average, at most 0.20 (nets: 1, runs: 2",
+                 "standard deviation of 0.07 points (pooled; nets with several seeds: 1",
                  "differ from the mean best epochs here by +0.03 (C3) to +0.03 points (C3)",
                  "mean last epoch by +0.25 (C3) to +0.25 points (C3), +0.25 on average"):
         assert part in reading
     assert "Both together" not in reading  # that takes five seeds
-    runs["c3", "own"] *= 3
+    runs["c3", "own"] = [run | dict(parameters="7902") for run in runs["c3", "own"] * 3]
+    assert "five seeds is C3, 99.25 ± 0.05 % (n=6) by its own" in " ".join(
+        report.baselines_reading().split())
     assert "best seed, are 0.15 points above the mean last" in " ".join(
         report.baselines_reading().split())
     bars = [c for c in report.accuracy_figure().axes[0].containers
