@@ -280,8 +280,8 @@ def baselines_reading():
     lines = []
     if picked:
         lines.append(f"**The best epoch** on the test set is {statistics.mean(picked):.2f} points "
-                     f"above the last on average, at most {max(picked):.2f} (nets: {len(own)}, runs: "
-                     f"{len(picked)}; each by its own recipe).")
+                     f"above the last on average, at most {max(picked):.2f} (nets: {len(own)}, "
+                     f"runs: {len(picked)}; each by its own recipe).")
     if several:
         pooled = (sum(statistics.variance(each) * (len(each) - 1) for each in several)
                   / sum(len(each) - 1 for each in several)) ** 0.5
