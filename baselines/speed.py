@@ -243,6 +243,16 @@ def command(*flags):
     return dict(wall=wall, start=first - seconds[0], training=sum(seconds), peak_bytes=peak)
 
 
+def growth(flags):
+    """Seconds of training over epochs and over images, medians of three runs, taken in turns."""
+    def grow(flag, values):
+        runs = [{n: command(*flags, *flag, str(n))["training"] for n in values} for _ in range(3)]
+        return {n: statistics.median(run[n] for run in runs) for n in values}
+    images = grow(("--epochs", "6", "--holdout"), (45000, 30000, 1))
+    return dict(epochs=grow(("--epochs",), (3, 6, 12)),
+                images={60000 - n: seconds for n, seconds in images.items()})
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -300,10 +310,7 @@ def main():
     print("classic trainer, 15 epochs of net C3: {classic_15_epochs:.0f} s, {ratio:.1f} times as "
           "long".format(**result["c3"] | dict(ratio=result["command"]["ratio"])), flush=True)
 
-    result["growth"] = dict(
-        epochs={n: command(*flags, "--epochs", str(n))["training"] for n in (3, 6, 12)},
-        images={60000 - n: command(*flags, "--epochs", "6", "--holdout", str(n))["training"]
-                for n in (45000, 30000, 1)})
+    result["growth"] = growth(flags)
     for name, seconds in result["growth"].items():
         print(f"training time over {name}: " + ", ".join(
             f"{n}: {value:.1f} s" for n, value in seconds.items()))

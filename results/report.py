@@ -426,7 +426,7 @@ def speed_section():
     return table(("Model 3", "classic trainer", "train.py", "ratio"), lines) + f"""
 Medians of {speed["rounds"]} rounds, the table's on 1/{speed["part"]} of the images, C3's and \
 Model 1's below on 1/{5 * speed["part"]}, scaled to an
-epoch; the times over epochs and images and of `--runs` are one run each. {speed["machine"]}, \
+epoch; three runs each over epochs and images, one of `--runs`. {speed["machine"]}, \
 {speed["threads"]} threads, torch
 {speed["torch"].split("+")[0]}, {speed["date"]}.
 
