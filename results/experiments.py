@@ -6,12 +6,13 @@ trains each variation with seeds 0, 1, 2 by `train.py --holdout 10000`, one run 
 line for each run to mine.csv; without --table, to experiments.csv. A variation's name is its
 definition: the model file (deep is deep.py beside this script, a1, b2 and the like are in
 baselines/), then, after a colon and separated by semicolons, what is different in it. That is an
-entry of RECIPE (`average=0.0`, `scheduler.max_lr=0.2`), another file's RECIPE (`recipe=model3`), or
-another chain of layers before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding
-1, BatchNorm and ReLU, v8 the same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right
-behind the convolution in c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by
-learnt weights, one for each pixel of a channel, which leaves nothing to GAP. `model3:` alone is the
-model as it is. Runs that the table holds already are not repeated."""
+entry of RECIPE (`average=0.0`, `scheduler.max_lr=0.2`), another file's RECIPE (`recipe=model3`), a
+piece of the file's text and what takes its place (`nn.GELU() -> nn.ReLU()`), or another chain of
+layers before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and
+ReLU, v8 the same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the
+convolution in c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt weights,
+one for each pixel of a channel, which leaves nothing to GAP. `model3:` alone is the model as it is.
+Runs that the table holds already are not repeated."""
 
 import argparse
 import csv
@@ -66,7 +67,12 @@ def variation(experiment):
                  "and a colon")
     source = BASES[model].read_text(encoding="utf-8")
     for change in filter(None, map(str.strip, changes.split(";"))):
-        if change.startswith("recipe=") and change[7:] not in BASES:
+        if "->" in change:
+            old, new = map(str.strip, change.split("->", 1))
+            if not old or old not in source:
+                sys.exit(f"experiments.py: {change!r}: {BASES[model].name} does not hold {old!r}")
+            source = source.replace(old, new)
+        elif change.startswith("recipe=") and change[7:] not in BASES:
             sys.exit(f"experiments.py: {change!r}: expected one of {', '.join(BASES)}")
         elif change.startswith("recipe="):
             source += f"\nRECIPE = {runpy.run_path(str(BASES[change[7:]]))['RECIPE']}\n"

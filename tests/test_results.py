@@ -122,8 +122,18 @@ def test_an_experiment_may_take_another_files_recipe(tmp_path):
     assert recipe == train.load_model_file("3")[2] | dict(average=0.0)
 
 
+def test_an_experiment_may_replace_a_piece_of_the_models_text(tmp_path):
+    experiments = importlib.import_module("experiments")
+    (tmp_path / "net.py").write_text(
+        experiments.variation("c3: nn.GELU() -> nn.ReLU(); epochs=15, -> epochs=7,"), "utf-8")
+    _, net_class, recipe = train.load_model_file(tmp_path / "net.py")
+    kinds = [type(module) for module in net_class().modules()]
+    assert kinds.count(torch.nn.ReLU) == 6 and torch.nn.GELU not in kinds and recipe["epochs"] == 7
+
+
 @pytest.mark.parametrize("arguments, said", [
     (["c3: recipe=nonsense"], "recipe=nonsense"), (["nonsense:"], "nonsense"),
+    (["c3: nn.SiLU() -> nn.ReLU()"], "nn.SiLU()"),
     (["model3: c0"], "c0"), (["--table", str(ROOT / "README.md"), "model3:"], "not a table"),
     (["--seeds", "0", "model3:"], "--seeds"), (["--table", "no/such/t.csv", "model3:"], "--table"),
     (["model3"], "a colon"), (["--table", "/dev/full/t.csv", "model3:"], "Not a directory"),
