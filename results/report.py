@@ -128,14 +128,14 @@ def published(model):
     for folder in seed_folders(model):
         args = json.loads((folder / "args.json").read_text())
         rows = read_csv(folder / "metrics.csv")
-        accuracy = [float(row["test_acc"]) for row in rows]
+        accuracy, times = ([float(row[key]) for row in rows] for key in ("test_acc", "seconds"))
         runs.append(dict(
             seed=args["seed"], params=args["parameters"], test_acc=accuracy[-1],
             last5_min=min(accuracy[-5:]), best_test_acc=max(accuracy),
             train_acc=float(rows[-1]["train_acc"]),
-            seconds=round(sum(float(row["seconds"]) for row in rows), 1), device=args["device"],
-            precision="float32", threads=args["threads"], torch=args["torch"].split("+")[0],
-            epochs=len(rows), accuracy=accuracy))
+            seconds=round(sum(times), 1), device=args["device"], precision="float32",
+            threads=args["threads"], torch=args["torch"].split("+")[0], epochs=len(rows),
+            accuracy=accuracy, times=times))
         if (folder / "mistakes.csv").exists():
             wrong = [int(row["index"]) for row in read_csv(folder / "mistakes.csv")]
             first = sum(index < 5000 for index in wrong)
@@ -423,6 +423,8 @@ def speed_section():
                   f"**{epoch['ratio']:.1f}**"))
     steps = {name: ", ".join(f"{value:.1f} s for {int(key):,}" for key, value in series.items())
              for name, series in growth.items()}
+    seeds = [run["times"] for run in published("model3")]
+    times = [statistics.median(epoch) for epoch in zip(*seeds)]
     return table(("Model 3", "classic trainer", "train.py", "ratio"), lines) + f"""
 Medians of {speed["rounds"]} rounds, the table's on 1/{speed["part"]} of the images, C3's and \
 Model 1's below on 1/{5 * speed["part"]}, scaled to an
@@ -441,7 +443,8 @@ epoch; three runs each over epochs and images, one of `--runs`. {speed["machine"
   classic trainer {speed["c3"]["classic"]:.0f} s.
 - Training time grows with the epochs ({steps["epochs"]}) and with the
   images ({steps["images"]}; six epochs, each of which evaluates the
-  images left out).
+  images left out). Late epochs of a run take as long as early ones: each of the {len(times)}, in the median
+  of the {len(seeds)} published seeds, {min(times):.1f} to {max(times):.1f} s on one core of two busy ones.
 - `--runs {runs["n"]}` takes {runs["wall"]:.0f} s, {runs["ratio"]:.2f} times as fast as \
 {runs["n"]} runs one after the other, which use both cores already.
 - Without `keep_memory()` in [utils.py](utils.py), which has the C library keep what a step
