@@ -35,6 +35,12 @@ RUNS = ("seed", "params", "test_acc", "last5_min", "best_test_acc", "first_5000_
 # Test images whose label fewer than three of five people agreed with, according to "Pervasive Label
 # Errors in Test Sets" (https://arxiv.org/abs/2103.14749).
 DOUBTFUL = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
+# What others' ideas are worth: idea, net, the experiment with it and the one without it.
+IDEAS = (
+    ("GELU instead of ReLU", "Model 3", "model3:", "model3: c16k6s3 v16 v16 v16 w16k3"),
+    ("label smoothing 0.02", "Model 3", "model3:", "model3: label_smoothing=0.0"),
+    ("augmentation", "Model 3", "model3:", "model3: augment={}"),
+)
 QUOTING = ("README.md", "CHANGELOG.md", "model1.py", "model2.py", "model3.py")
 
 
@@ -196,6 +202,15 @@ def result_paragraph(model):
 """
 
 
+def held_out():
+    """{experiment: val_acc of its seeds} of every run on held-out training images."""
+    accuracy = {}
+    for row in [*read_csv(ROOT / "results" / "experiments.csv"),
+                *read_csv(ROOT / "results" / "ideas.csv")]:
+        accuracy.setdefault(row["experiment"], []).append(float(row["val_acc"]))
+    return accuracy
+
+
 def mistakes_section():
     """The figures of the README's section on Model 3's mistakes."""
     runs = published("model3")
@@ -316,6 +331,17 @@ def baselines_reading():
     return "\n\n".join(textwrap.fill(line, 100) for line in lines) + "\n" * bool(lines)
 
 
+def ideas_table():
+    """For baselines/README.md: what the published nets' ideas are worth under one recipe."""
+    accuracy, lines = held_out(), []
+    for idea, net, present, absent in IDEAS:
+        with_it, without = accuracy[present], accuracy[absent]
+        error = sum(statistics.variance(each) / len(each) for each in (with_it, without)) ** 0.5
+        lines.append((idea, net, spread(with_it), spread(without),
+                      f"{statistics.mean(with_it) - statistics.mean(without):+.2f} ± {error:.2f}"))
+    return table(("idea", "net", "with it", "without it", "difference, ± standard error"), lines)
+
+
 # ---- figures -----------------------------------------------------------------------------------
 def seeds_figure(model):
     """Test accuracy over the epochs, a line for each seed."""
@@ -334,7 +360,7 @@ def seeds_figure(model):
 
 def accuracy_figure():
     """Accuracy against parameters: our models' seeds, what others publish, and their nets here."""
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    figure = Figure(figsize=(9, 6.5), layout="constrained")
     axes = figure.add_subplot(xlabel="parameters (log scale)", ylabel="test accuracy (%)",
                               xscale="log", title="MNIST with few parameters")
     nets = read_csv(ROOT / "results" / "published.csv")
@@ -346,7 +372,8 @@ def accuracy_figure():
 
     def name(parameters, accuracy, text, color, offset, side):
         if accuracy < 98.92:  # off the scale
-            accuracy, text = 98.92, f"{text}: {accuracy:.2f} % ↓"
+            accuracy, text, side = 98.92, f"{text}: {accuracy:.2f} % ↓", "left"
+            offset = 4, 14 if color == "black" else 4
         axes.annotate(text, (parameters, accuracy), fontsize=7, xytext=offset, ha=side,
                       textcoords="offset points", color=color)
 
@@ -355,16 +382,17 @@ def accuracy_figure():
              (4, 4), "left")
     here = {net: [float(run["test_acc"]) for run in runs]
             for (net, recipe), runs in baseline_runs().items() if recipe == "own"}
-    if here:
-        means = [statistics.mean(values) for values in here.values()]
-        sizes = {net["net"].lower(): int(net["parameters"]) for net in nets}
-        axes.errorbar([sizes[net] for net in here], means,
-                      [[mean - min(values) for mean, values in zip(means, here.values())],
-                       [max(values) - mean for mean, values in zip(means, here.values())]],
-                      marker="s", markersize=4, capsize=3, color="black", linestyle="none",
-                      label="the same nets here: last epoch, mean and range of the seeds")
-        for net, mean in zip(here, means):
-            name(sizes[net], mean, net.upper(), "black", (-5, -3), "right")
+    sizes = {net["net"].lower(): int(net["parameters"]) for net in nets}
+    x, bars = float("inf"), []
+    for net in sorted(here, key=sizes.get, reverse=True):
+        x, mean, most = min(0.985 * sizes[net], 0.98 * x), statistics.mean(here[net]), max(here[net])
+        bars.append((x, mean, mean - min(here[net]), most - mean))
+        name(x, most if mean > 98.92 else mean, net.upper(), "black", (0, 3), "center")
+    if bars:
+        x, mean, *bars = zip(*bars)
+        axes.errorbar(x, mean, bars, marker="s", markersize=4, capsize=2, color="black",
+                      linestyle="none", label="the same nets here, drawn a little to the left:\n"
+                      "last epoch, mean and range of the seeds")
     for model, color in zip((*MODELS, "deep"), ("tab:blue", "tab:orange", "tab:red", "tab:purple")):
         runs = published(model)
         values = [run["test_acc"] for run in runs]
@@ -465,11 +493,9 @@ def quoted(text):
     "`model3: average=0.0` 99.31 ± 0.02 % (n=3)" quotes val_acc of that experiment's runs in
     experiments.csv or ideas.csv, "`results/deep` 99.53 ± 0.01 % (n=3)" the last epochs' test_acc
     of the runs in that folder. Raises KeyError for an experiment or a folder that is not there."""
-    accuracy = {f"results/{folder.name}": [run["test_acc"] for run in published(folder.name)]
-                for folder in (ROOT / "results").iterdir() if folder.is_dir()}
-    for row in [*read_csv(ROOT / "results" / "experiments.csv"),
-                *read_csv(ROOT / "results" / "ideas.csv")]:
-        accuracy.setdefault(row["experiment"], []).append(float(row["val_acc"]))
+    accuracy = held_out() | {
+        f"results/{folder.name}": [run["test_acc"] for run in published(folder.name)]
+        for folder in (ROOT / "results").iterdir() if folder.is_dir()}
     return re.sub(r"`((?:model\d|deep|idea|[a-f]\d):[^`]*|results/\w+)`(\s+)"
                   r"[\d.]+(?: ± [\d.]+)?\s%\s\(n=\d+\)",
                   lambda match: f"`{match[1]}`{match[2]}{spread(accuracy[match[1]])}", text)
@@ -488,8 +514,8 @@ def documents():
     """{path: text as it should be} of every document that quotes a number."""
     pages = {path: quoted((ROOT / path).read_text(encoding="utf-8")) for path in QUOTING}
     page = (ROOT / "baselines" / "README.md").read_text(encoding="utf-8")
-    for name, text in zip(("figures", "assumed", "reading"),
-                          (*baselines_tables(), baselines_reading())):
+    for name, text in zip(("figures", "assumed", "reading", "ideas"),
+                          (*baselines_tables(), baselines_reading(), ideas_table())):
         page = between(page, f"<!-- {name} -->\n", f"<!-- end {name} -->", text)
     pages["baselines/README.md"] = page
     pages["README.md"] = between(pages["README.md"], "<!-- results -->\n", "<!-- end -->",

@@ -176,6 +176,14 @@ def test_a_published_accuracy_is_held_against_the_mean_best_epoch(claimed, verdi
     assert report.verdict(claimed, seeds[:4]) == "open"
 
 
+def test_an_idea_is_judged_by_runs_with_it_and_without_it(monkeypatch):
+    accuracy = {name: [99.3, 99.4, 99.5] for _, _, *names in report.IDEAS for name in names}
+    accuracy["model3: augment={}"] = [99.1, 99.2, 99.3, 99.2]
+    monkeypatch.setattr(report, "held_out", lambda: accuracy)
+    line = report.ideas_table().splitlines()[-1]  # the error: root of (0.01 / 3 + 0.00667 / 4)
+    assert line.endswith("| Model 3 | 99.40 ± 0.10 % (n=3) | 99.20 ± 0.08 % (n=4) | +0.20 ± 0.07 |")
+
+
 def test_the_published_nets_get_a_line_once_their_runs_are_in(tmp_path, monkeypatch):
     runs = {("c3", "own"): [dict(test_acc="99.3", best_test_acc="99.4", seconds="300", epochs="15"),
                             dict(test_acc="99.2", best_test_acc="99.4", seconds="330",
@@ -202,4 +210,4 @@ def test_the_published_nets_get_a_line_once_their_runs_are_in(tmp_path, monkeypa
         report.baselines_reading().split())
     bars = [c for c in report.accuracy_figure().axes[0].containers
             if "same nets here" in c.get_label()]
-    assert bars[0].lines[0].get_xydata().round(2).tolist() == [[7902, 99.25]]
+    assert bars[0].lines[0].get_xydata().round(2).tolist() == [[round(0.985 * 7902, 2), 99.25]]
