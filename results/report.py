@@ -385,7 +385,8 @@ def accuracy_figure():
     sizes = {net["net"].lower(): int(net["parameters"]) for net in nets}
     x, bars = float("inf"), []
     for net in sorted(here, key=sizes.get, reverse=True):
-        x, mean, most = min(0.985 * sizes[net], 0.98 * x), statistics.mean(here[net]), max(here[net])
+        x = min(0.985 * sizes[net], 0.98 * x)
+        mean, most = statistics.mean(here[net]), max(here[net])
         bars.append((x, mean, mean - min(here[net]), most - mean))
         name(x, most if mean > 98.92 else mean, net.upper(), "black", (0, 3), "center")
     if bars:
@@ -471,8 +472,10 @@ epoch; three runs each over epochs and images, one of `--runs`. {speed["machine"
   classic trainer {speed["c3"]["classic"]:.0f} s.
 - Training time grows with the epochs ({steps["epochs"]}) and with the
   images ({steps["images"]}; six epochs, each of which evaluates the
-  images left out). Late epochs of a run take as long as early ones: each of the {len(times)}, in the median
-  of the {len(seeds)} published seeds, {min(times):.1f} to {max(times):.1f} s on one core of two busy ones.
+  images left out). Late epochs of a run take as long as early ones: each of the {len(times)}, \
+in the median
+  of the {len(seeds)} published seeds, {min(times):.1f} to {max(times):.1f} s on one core of \
+two busy ones.
 - `--runs {runs["n"]}` takes {runs["wall"]:.0f} s, {runs["ratio"]:.2f} times as fast as \
 {runs["n"]} runs one after the other, which use both cores already.
 - Without `keep_memory()` in [utils.py](utils.py), which has the C library keep what a step
