@@ -311,12 +311,14 @@ def baselines_reading():
         lines.append(f"**The published best epochs** differ from the mean best epochs here by "
                      f"{excess[low]:+.2f} ({low.upper()}) to {excess[high]:+.2f} points "
                      f"({high.upper()}).")
+    failed = ", ".join(net.upper() for net in ours if statistics.mean(last[net, "model3"]) < 50)
+    ours = {net: gain for net, gain in ours.items() if net.upper() not in failed}
     if ours:
         low, high = (pick(ours, key=ours.get) for pick in (min, max))
         lines.append(f"**The recipe:** Model 3's instead of a net's own moves the mean last epoch "
                      f"by {ours[low]:+.2f} ({low.upper()}) to {ours[high]:+.2f} points "
                      f"({high.upper()}), {statistics.mean(ours.values()):+.2f} on average (nets: "
-                     f"{len(ours)}).")
+                     f"{len(ours)})." + f" {failed} learns nothing by it." * bool(failed))
     small = [net for net in own if len(last[net, "own"]) > 4
              and int(baseline_runs()[net, "own"][0]["parameters"]) < utils.BUDGET]
     if small:

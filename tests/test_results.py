@@ -202,6 +202,11 @@ def test_the_published_nets_get_a_line_once_their_runs_are_in(tmp_path, monkeypa
                  "differ from the mean best epochs here by +0.03 (C3) to +0.03 points (C3)",
                  "mean last epoch by +0.25 (C3) to +0.25 points (C3), +0.25 on average"):
         assert part in reading
+    runs["d1", "own"], runs["d1", "model3"] = runs["c3", "own"], [dict(test_acc="9.8")]
+    runs["d1", "model3"][0]["best_test_acc"] = "20.0"
+    assert "+0.25 on average (nets: 1). D1 learns nothing by it." in " ".join(
+        report.baselines_reading().split())
+    del runs["d1", "own"], runs["d1", "model3"]
     assert "Both together" not in reading  # that takes five seeds
     runs["c3", "own"] = [run | dict(parameters="7902") for run in runs["c3", "own"] * 3]
     assert "five seeds is C3, 99.25 ± 0.05 % (n=6) by its own" in " ".join(
