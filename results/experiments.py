@@ -7,14 +7,15 @@ line for each run to mine.csv; without --table, to experiments.csv. A variation'
 definition: the model file (deep is deep.py beside this script, a1, b2 and the like are in
 baselines/), then, after a colon and separated by semicolons, what is different in it. That is an
 entry of RECIPE (`average=0.0`, `scheduler.max_lr=0.2`), another file's RECIPE (`recipe=model3`), a
-piece of the file's text and what takes its place (`nn.GELU() -> nn.ReLU()`), or another chain of
-layers before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1, BatchNorm and
-ReLU, v8 the same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right behind the
-convolution in c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt weights,
-one for each pixel of a channel, which leaves nothing to GAP. `model3:` alone is the model as it is.
-Runs that the table holds already are not repeated."""
+piece of the net's text and what takes its place everywhere (`nn.GELU() -> nn.ReLU()`), or another
+chain of layers before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1,
+BatchNorm and ReLU, v8 the same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right
+behind the convolution in c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt
+weights, one for each pixel of a channel, which leaves nothing to GAP. `model3:` alone is the model
+as it is. Runs that the table holds already are not repeated."""
 
 import argparse
+import ast
 import csv
 import json
 import os
@@ -23,7 +24,7 @@ import runpy
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -59,6 +60,17 @@ class Net(nn.Module):
 '''
 
 
+def code(source):
+    """RECIPE's definition and the rest of a model file, both without docstrings and comments."""
+    tree, recipe, rest = ast.parse(source), [], []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)):
+            node.body = node.body[bool(ast.get_docstring(node)):]
+    for node in tree.body:
+        (recipe if "id='RECIPE', ctx=Store" in ast.dump(node) else rest).append(ast.dump(node))
+    return recipe, rest
+
+
 def variation(experiment):
     """The source of a model file for an experiment's name."""
     model, _, changes = experiment.partition(":")
@@ -66,24 +78,31 @@ def variation(experiment):
         sys.exit(f"experiments.py: {experiment!r} does not begin with one of {', '.join(BASES)} "
                  "and a colon")
     source = BASES[model].read_text(encoding="utf-8")
-    for change in filter(None, map(str.strip, changes.split(";"))):
+    changes = [change.strip() for change in changes.split(";") if change.strip()]
+    for change in changes:
+        key, equals, value = map(str.strip, change.partition("="))
         if "->" in change:
             old, new = map(str.strip, change.split("->", 1))
             if not old or old not in source:
                 sys.exit(f"experiments.py: {change!r}: {BASES[model].name} does not hold {old!r}")
-            source = source.replace(old, new)
-        elif change.startswith("recipe=") and change[7:] not in BASES:
-            sys.exit(f"experiments.py: {change!r}: expected one of {', '.join(BASES)}")
-        elif change.startswith("recipe="):
-            source += f"\nRECIPE = {runpy.run_path(str(BASES[change[7:]]))['RECIPE']}\n"
-        elif "=" in change:
-            key, value = change.split("=", 1)
+            before, source = source, source.replace(old, new)
+            if code(before)[0] != code(source)[0]:
+                sys.exit(f"experiments.py: {change!r}: RECIPE is changed by key=value")
+            if code(before) == code(source):
+                sys.exit(f"experiments.py: {change!r} changes none of the code")
+        elif key == "recipe":
+            if value not in BASES:
+                sys.exit(f"experiments.py: {change!r}: expected one of {', '.join(BASES)}")
+            source += f"\nRECIPE = {runpy.run_path(str(BASES[value]))['RECIPE']}\n"
+        elif equals:
             source += "RECIPE" + "".join(f"[{k!r}]" for k in key.split(".")) + f" = {value}\n"
         else:
             pattern = r"(?:([cvpw])([1-9]\d*)(?:k([1-9]))?(?:s([1-9]))?|(?=M))(M?)"
             chain = [re.fullmatch(pattern, layer) for layer in change.split()]
             if None in chain:
                 sys.exit(f"experiments.py: {change!r} is neither key=value nor a chain of layers")
+            if "->" in experiment:
+                sys.exit(f"experiments.py: {experiment!r}: a chain takes the place of all of Net")
             source += NET.format(chain=[
                 (kind, int(width or 0), int(kernel or (1 if kind == "p" else 3)), int(stride or 1),
                  int(kind == "c"), bool(pool))
@@ -102,7 +121,7 @@ def measure(experiment, seed, holdout):
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
             env=os.environ | dict(OMP_NUM_THREADS="1"))
         if done.returncode:
-            sys.exit(f"experiments.py: {experiment!r} failed: {done.stderr.strip()}")
+            raise RuntimeError(f"{experiment!r} failed: {done.stderr.strip()}")
         return table_row(experiment, Path(folder) / f"seed{seed}")
 
 
@@ -124,18 +143,22 @@ def read_table(table=TABLE):
     if not table.exists():
         return []
     with open(table, newline="", encoding="utf-8", errors="replace") as file:
-        rows = list(reader := csv.DictReader(file))
-    if reader.fieldnames and not (COLUMNS <= set(reader.fieldnames) and
-                                  all(str(row["seed"]).isdigit() for row in rows)):
+        reader = csv.DictReader(file)
+        header, rows = reader.fieldnames, list(reader)
+    if header and not (COLUMNS <= set(header) and all(str(row["seed"]).isdigit() for row in rows)):
         sys.exit(f"experiments.py: {table} is not a table of experiments")
     return rows
 
 
 def add_row(row, table=TABLE):
-    new = not table.exists() or not table.stat().st_size
-    with open(table, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row, lineterminator="\n")
-        if new:
+    with open(table, "a+", newline="", encoding="utf-8") as file:
+        file.seek(0)
+        text = file.read()
+        header = next(csv.reader(text.splitlines()), None)
+        if text and not text.endswith("\n"):
+            file.write("\n")
+        writer = csv.DictWriter(file, header or row, lineterminator="\n")
+        if not header:
             writer.writeheader()
         writer.writerow(row)
     accuracy = row["val_acc" if row["holdout"] else "test_acc"]
@@ -170,9 +193,18 @@ def main():
             sys.exit(f"experiments.py: {experiment!r}: {error}")
         if all((experiment, seed) in done for seed in range(args.seeds)):
             print(f"{experiment!r} is in {args.table} already")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for row in pool.map(lambda item: measure(*item, args.holdout), todo):
-            add_row(row, args.table)
+    pool, failed = ThreadPoolExecutor(os.cpu_count()), 0
+    try:
+        for run in as_completed([pool.submit(measure, *item, args.holdout) for item in todo]):
+            try:
+                add_row(run.result(), args.table)
+            except RuntimeError as error:  # the others go on
+                print(f"experiments.py: {error}", file=sys.stderr, flush=True)
+                failed += 1
+    finally:
+        pool.shutdown(cancel_futures=True)
+    if failed:
+        sys.exit(f"experiments.py: {failed} of {len(todo)} runs failed")
 
 
 if __name__ == "__main__":

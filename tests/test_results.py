@@ -125,7 +125,7 @@ def test_an_experiment_may_take_another_files_recipe(tmp_path):
 def test_an_experiment_may_replace_a_piece_of_the_models_text(tmp_path):
     experiments = importlib.import_module("experiments")
     (tmp_path / "net.py").write_text(
-        experiments.variation("c3: nn.GELU() -> nn.ReLU(); epochs=15, -> epochs=7,"), "utf-8")
+        experiments.variation("c3: epochs = 7; nn.GELU() -> nn.ReLU()"), encoding="utf-8")
     _, net_class, recipe = train.load_model_file(tmp_path / "net.py")
     kinds = [type(module) for module in net_class().modules()]
     assert kinds.count(torch.nn.ReLU) == 6 and torch.nn.GELU not in kinds and recipe["epochs"] == 7
@@ -133,7 +133,10 @@ def test_an_experiment_may_replace_a_piece_of_the_models_text(tmp_path):
 
 @pytest.mark.parametrize("arguments, said", [
     (["c3: recipe=nonsense"], "recipe=nonsense"), (["nonsense:"], "nonsense"),
-    (["c3: nn.SiLU() -> nn.ReLU()"], "nn.SiLU()"),
+    (["c3: nn.SiLU() -> nn.ReLU()"], "nn.SiLU()"), (["c3: GELU() -> ReLU)("], "invalid syntax"),
+    (["c3: rate 0.05 -> rate 0.1"], "none of the code"),  # only the docstring has it
+    (["c3: lr=0.05 -> lr=0.1"], "key=value"), (["c3: # 10×12×12 -> #"], "none of the code"),
+    (["model3: c16k6s3 v16; nn.GELU() -> nn.ReLU()"], "all of Net"),
     (["model3: c0"], "c0"), (["--table", str(ROOT / "README.md"), "model3:"], "not a table"),
     (["--seeds", "0", "model3:"], "--seeds"), (["--table", "no/such/t.csv", "model3:"], "--table"),
     (["model3"], "a colon"), (["--table", "/dev/full/t.csv", "model3:"], "Not a directory"),
@@ -145,6 +148,31 @@ def test_experiments_refuses_what_it_cannot_do(monkeypatch, capsys, arguments, s
     with pytest.raises(SystemExit) as stop:
         experiments.main()
     assert said in f"{stop.value.code} {capsys.readouterr().err}" and stop.value.code
+
+
+@pytest.mark.parametrize("before", [None, "", "seed,experiment,parameters,holdout,epochs,last5_min,"
+                                    "train_acc,val_acc\n0,model3:,7930,10000,15,99.4,99.5,99.5"])
+def test_experiments_keeps_each_run_though_another_fails(tmp_path, monkeypatch, capsys, before):
+    experiments, table = importlib.import_module("experiments"), tmp_path / "mine.csv"
+    if before is not None:
+        table.write_text(before)
+
+    def measure(experiment, seed, holdout):
+        if "average" in experiment:
+            raise RuntimeError(f"{experiment} failed")
+        return dict(experiment=experiment, seed=seed, parameters=7930, holdout=holdout, epochs=15,
+                    last5_min=99.4, train_acc=99.5, val_acc=99.45)
+
+    monkeypatch.setattr(experiments, "measure", measure)
+    monkeypatch.setattr("sys.argv", ["experiments.py", "--table", str(table), "--seeds", "2",
+                                     "model3: average=0.0", "model3:"])
+    with pytest.raises(SystemExit, match="2 of [34] runs failed"):
+        experiments.main()
+    assert "model3: average=0.0 failed" in capsys.readouterr().err
+    rows = experiments.read_table(table)
+    assert sorted((row["experiment"], row["seed"], row["holdout"]) for row in rows) == [
+        ("model3:", "0", "10000"), ("model3:", "1", "10000")]
+    assert None not in rows[-1] and rows[-1]["val_acc"] == "99.45"
 
 
 def test_a_tables_row_says_by_what_it_was_judged():
