@@ -36,10 +36,22 @@ RUNS = ("seed", "params", "test_acc", "last5_min", "best_test_acc", "first_5000_
 # Errors in Test Sets" (https://arxiv.org/abs/2103.14749).
 DOUBTFUL = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
 # What others' ideas are worth: idea, net, the experiment with it and the one without it.
+C3 = "c3: recipe=model3"
 IDEAS = (
-    ("GELU instead of ReLU", "Model 3", "model3:", "model3: c16k6s3 v16 v16 v16 w16k3"),
-    ("label smoothing 0.02", "Model 3", "model3:", "model3: label_smoothing=0.0"),
-    ("augmentation", "Model 3", "model3:", "model3: augment={}"),
+    ("GELU instead of ReLU", "C3", C3, f"{C3}; nn.GELU() -> nn.ReLU()"),
+    ("", "Model 3", "model3:", "model3: c16k6s3 v16 v16 v16 w16k3"),
+    ("two skips", "C3", C3, C3 + "".join(f"; {text} ->" for text in (
+        "self.skip1 = nn.Conv2d(10, 14, 1, bias=False)",
+        "self.skip2 = nn.Conv2d(14, 12, 1, bias=False)",
+        "+ F.interpolate(self.skip1(pooled), size=10)",
+        "+ F.interpolate(self.skip2(first), size=6)"))),
+    ("attention over channels", "C3", C3,
+     f"{C3}; last * last.mean(dim=(2, 3), keepdim=True).sigmoid() -> last"),
+    ("dropout 0.03", "C3", C3, f"{C3}; nn.Dropout(0.03) -> nn.Identity()"),
+    ("label smoothing 0.02", "C3", C3, f"{C3}; label_smoothing=0.0"),
+    ("", "Model 3", "model3:", "model3: label_smoothing=0.0"),
+    ("augmentation", "C3", C3, f"{C3}; augment={{}}"),
+    ("", "Model 3", "model3:", "model3: augment={}"),
 )
 QUOTING = ("README.md", "CHANGELOG.md", "model1.py", "model2.py", "model3.py")
 
@@ -339,8 +351,8 @@ def ideas_table():
     for idea, net, present, absent in IDEAS:
         with_it, without = accuracy[present], accuracy[absent]
         error = sum(statistics.variance(each) / len(each) for each in (with_it, without)) ** 0.5
-        lines.append((idea, net, spread(with_it), spread(without),
-                      f"{statistics.mean(with_it) - statistics.mean(without):+.2f} ± {error:.2f}"))
+        gain = round(statistics.mean(with_it) - statistics.mean(without), 2) + 0.0  # never -0.00
+        lines.append((idea, net, spread(with_it), spread(without), f"{gain:+.2f} ± {error:.2f}"))
     return table(("idea", "net", "with it", "without it", "difference, ± standard error"), lines)
 
 
