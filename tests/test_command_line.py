@@ -38,6 +38,15 @@ def main(tmp_path, monkeypatch, capsys):
     return call
 
 
+@pytest.fixture
+def one_thread():
+    """As in the processes that run() and start() begin, for the same bits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def read_csv(path):
     with open(path, newline="") as file:
         return list(csv.DictReader(file))
@@ -149,15 +158,6 @@ def test_a_second_run_never_overwrites_the_first(tmp_path, main, one_cycle):
     assert (tmp_path / "here" / "dry-run-seed0-3" / "metrics.csv").exists()
 
 
-def test_several_runs_close_with_mean_deviation_and_minimum(tmp_path, main, one_cycle):
-    _, out, _ = main("--model", one_cycle, "--dry-run", "--runs", "2", "--seed", "5")
-    final = [float(read_csv(tmp_path / "runs" / "one_cycle" / f"dry-run-seed{seed}" /
-                            "metrics.csv")[-1]["test_acc"]) for seed in (5, 6)]
-    mean, deviation = sum(final) / 2, abs(final[0] - final[1]) / 2 ** 0.5  # n - 1 is 1
-    assert f"{mean:.3f} ± {deviation:.3f}%" in out and f"minimum {min(final):.2f}%" in out
-    assert len(set(final)) > 1 and "0 of 2 runs" in out
-
-
 def test_flags_change_the_recipe_and_the_seed(tmp_path, main, one_cycle, plateau):
     main("--model", one_cycle, "--dry-run", "--epochs", "1", "--batch-size", "500", "--lr", "0.3",
          "--seed", "9", "--device", "cpu", "--out", "a")
@@ -252,9 +252,10 @@ def equal(a, b):
 
 
 @pytest.mark.parametrize("kind, how", [("one_cycle", signal.SIGKILL), ("plateau", signal.SIGINT)])
-def test_killed_in_mid_epoch_and_resumed_gives_the_same_bits(tmp_path, main, kind, how, request):
+def test_killed_in_mid_epoch_and_resumed_gives_the_same_bits(tmp_path, main, kind, how, request,
+                                                               one_thread):
     command = ("--model", request.getfixturevalue(kind), "--dry-run", "--epochs", "4",
-               "--batch-size", "5", "--no-progress")  # 400 steps an epoch: time enough to be hit
+               "--batch-size", "8", "--no-progress")  # 250 steps an epoch: time enough to be hit
     process = start(*command, "--out", "cut", cwd=tmp_path)
     wait_for(process, "Epoch  2/4")
     time.sleep(0.05)
@@ -269,10 +270,7 @@ def test_killed_in_mid_epoch_and_resumed_gives_the_same_bits(tmp_path, main, kin
         assert process.returncode == -signal.SIGKILL
     run("--resume", "cut/dry-run-seed0", "--no-progress", cwd=tmp_path)
     torch.manual_seed(1)  # the run in one go happens in this process, at the same thread count
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     assert main(*command, "--out", "whole")[0] == 0
-    torch.set_num_threads(threads)
     assert equal(contents(cut), contents(tmp_path / "whole" / "dry-run-seed0"))
     assert {path.name for path in cut.iterdir()} >= FILES
 
@@ -335,14 +333,19 @@ def test_ctrl_c_stops_all_of_several_runs_and_each_can_be_resumed(tmp_path, one_
     assert err.count("--resume") == at_once == len(list(runs.iterdir()))
 
 
-def test_several_runs_are_on_one_thread_each_and_the_same_as_single_ones(tmp_path, one_cycle):
+def test_several_runs_are_the_same_as_single_ones_and_close_with_their_mean(
+        tmp_path, main, one_cycle, one_thread):
     out, _ = run("--model", one_cycle, "--dry-run", "--runs", "2", "--seed", "3", cwd=tmp_path,
                  threads=2)
     assert out.count("threads: 2") == 1 and out.count("threads: 1") == 2 and "2 runs" in out
-    run("--model", one_cycle, "--dry-run", "--seed", "4", "--out", "alone", cwd=tmp_path)
-    together, alone = (read_csv(tmp_path / folder / "dry-run-seed4" / "metrics.csv")
-                       for folder in ("runs/one_cycle", "alone"))
+    assert main("--model", one_cycle, "--dry-run", "--seed", "4", "--out", "alone")[0] == 0
+    third, together, alone = (read_csv(tmp_path / folder / "metrics.csv") for folder in (
+        "runs/one_cycle/dry-run-seed3", "runs/one_cycle/dry-run-seed4", "alone/dry-run-seed4"))
     assert [row | dict(seconds=0) for row in together] == [row | dict(seconds=0) for row in alone]
+    final = [float(rows[-1]["test_acc"]) for rows in (third, together)]
+    mean, deviation = sum(final) / 2, abs(final[0] - final[1]) / 2 ** 0.5  # n - 1 is 1
+    assert f"{mean:.3f} ± {deviation:.3f}%" in out and f"minimum {min(final):.2f}%" in out
+    assert len(set(final)) > 1 and "0 of 2 runs" in out
 
 
 def test_a_failing_seed_ends_several_runs_with_its_status(tmp_path, one_cycle):
