@@ -444,26 +444,13 @@ def test_auto_takes_cuda_then_mps_then_cpu(monkeypatch, there, expected):
     assert utils.pick_device("cpu").type == "cpu"
 
 
-def test_errors_of_a_process_end_in_one_message_and_a_status(tmp_path, one_cycle):
-    """Those that need a process: exit statuses as a shell sees them, no network, files."""
-    (tmp_path / "bad.py").write_text("1 / 0\n")
-    (tmp_path / "file").write_text("")
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at all")
+def test_errors_of_a_process_end_in_one_message_and_a_status(tmp_path):
+    """Exit statuses as a shell sees them, and a download without a network."""
     (tmp_path / "explodes.py").write_text(ONE_CYCLE.replace("max_lr=0.1", "max_lr=1e6"))
-    (tmp_path / "foreign").mkdir()
-    torch.save([1, 2], tmp_path / "foreign" / "last.pt")
-    (tmp_path / "text").mkdir()
-    (tmp_path / "text" / "last.pt").write_text("no zip")
     cases = {
         ("--epochs", "0"): (2, ["--epochs", "from 1 to"]),
-        ("--model", "bad.py"): (2, ["bad.py", "ZeroDivisionError"]),
         ("--data-dir", "empty"): (1, ["download failed", "empty/MNIST/raw", "--data-dir",
                                       *utils.RAW_FILES]),
-        ("--dry-run", "--model", one_cycle, "--out", "file"): (1, ["file/"]),
-        ("--dry-run", "--model", one_cycle, "--out", "dangling"): (1, ["dangling"]),
-        ("--resume", "nowhere"): (1, ["nowhere/last.pt: no such checkpoint"]),
-        ("--resume", "foreign"): (1, ["foreign/last.pt is not a checkpoint"]),
-        ("--resume", "text"): (1, ["text/last.pt is damaged"]),
         ("--dry-run", "--model", "explodes.py"): (1, ["the loss is ", "in epoch ", "step "]),
     }
     with ThreadPoolExecutor(2) as pool:
@@ -471,6 +458,28 @@ def test_errors_of_a_process_end_in_one_message_and_a_status(tmp_path, one_cycle
         for case, (_, err) in zip(cases, results):
             assert all(part in err for part in cases[case][1]), (case, err)
             assert err.count("error: ") == 1
+
+
+def test_wrong_files_end_in_one_message_and_a_status(tmp_path, main, one_cycle):
+    (tmp_path / "bad.py").write_text("1 / 0\n")
+    (tmp_path / "file").write_text("")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at all")
+    (tmp_path / "foreign").mkdir()
+    torch.save([1, 2], tmp_path / "foreign" / "last.pt")
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "last.pt").write_text("no zip")
+    cases = {
+        ("--model", "bad.py"): (2, ["bad.py", "ZeroDivisionError"]),
+        ("--dry-run", "--model", one_cycle, "--out", "file"): (1, ["file/"]),
+        ("--dry-run", "--model", one_cycle, "--out", "dangling"): (1, ["dangling"]),
+        ("--resume", "nowhere"): (1, ["nowhere/last.pt: no such checkpoint"]),
+        ("--resume", "foreign"): (1, ["foreign/last.pt is not a checkpoint"]),
+        ("--resume", "text"): (1, ["text/last.pt is damaged"]),
+    }
+    for case, (expected, parts) in cases.items():
+        status, _, err = main(*case)
+        assert status == expected and all(part in err for part in parts), (case, err)
+        assert err.count("error: ") == err.count("\n") == 1
 
 
 def test_checkpoint_of_another_run_is_refused(tmp_path, main, one_cycle):
