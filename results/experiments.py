@@ -8,11 +8,11 @@ definition: the model file (deep is deep.py beside this script, a1, b2 and the l
 baselines/), then, after a colon and separated by semicolons, what is different in it. That is an
 entry of RECIPE (`average=0.0`, `scheduler.max_lr=0.2`), another file's RECIPE (`recipe=model3`), a
 piece of the net's text and what takes its place everywhere (`nn.GELU() -> nn.ReLU()`), or another
-chain of layers before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1,
+chain of layers before GAP and linear: c8 is a 3×3 convolution to 8 channels with padding 1, then
 BatchNorm and ReLU, v8 the same without padding, p8 a 1×1 convolution, M a 2×2 max pool (right
-behind the convolution in c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by learnt
-weights, one for each pixel of a channel, which leaves nothing to GAP. `model3:` alone is the model
-as it is. Runs that the table holds already are not repeated."""
+behind the convolution in c8M), c8k6s3 has a 6×6 kernel and stride 3, w16k3 pools 3×3 maps by
+learnt weights, one for each pixel of a channel, which leaves nothing to GAP. `model3:` alone is
+the model as it is. Runs that the table holds already are not repeated."""
 
 import argparse
 import ast

@@ -323,14 +323,15 @@ def baselines_reading():
         lines.append(f"**The published best epochs** differ from the mean best epochs here by "
                      f"{excess[low]:+.2f} ({low.upper()}) to {excess[high]:+.2f} points "
                      f"({high.upper()}).")
-    failed = ", ".join(net.upper() for net in ours if statistics.mean(last[net, "model3"]) < 50)
-    ours = {net: gain for net, gain in ours.items() if net.upper() not in failed}
+    failed = [net for net in ours if statistics.mean(last[net, "model3"]) < 50]
+    ours = {net: gain for net, gain in ours.items() if net not in failed}
     if ours:
         low, high = (pick(ours, key=ours.get) for pick in (min, max))
         lines.append(f"**The recipe:** Model 3's instead of a net's own moves the mean last epoch "
                      f"by {ours[low]:+.2f} ({low.upper()}) to {ours[high]:+.2f} points "
                      f"({high.upper()}), {statistics.mean(ours.values()):+.2f} on average (nets: "
-                     f"{len(ours)})." + f" {failed} learns nothing by it." * bool(failed))
+                     f"{len(ours)})." + "".join(
+                         f" {net.upper()} learns nothing by it." for net in failed))
     small = [net for net in own if len(last[net, "own"]) > 4
              and int(baseline_runs()[net, "own"][0]["parameters"]) < utils.BUDGET]
     if small:
@@ -488,11 +489,11 @@ median of {speed["rounds"]} runs, the times over epochs and images of three; `--
   classic trainer {speed["c3"]["classic"]:.0f} s.
 - Training time grows with the epochs ({steps["epochs"]}) and with the
   images ({steps["images"]}; six epochs, each of which evaluates the
-  images left out). 12 epochs should take four times as long as 3: the rest is the machine's ups \
-and
-  downs, for late epochs of a run take as long as early ones, each of the {len(times)}, in the \
-median of the {len(seeds)}
-  published seeds, {min(times):.1f} to {max(times):.1f} s on one core of two busy ones.
+  images left out). Late epochs of a run take as long as early ones, so that growth out of \
+proportion is
+  the machine's: each of the {len(times)} takes {min(times):.1f} to {max(times):.1f} s, in the \
+median of the {len(seeds)} published
+  seeds, on one core of two busy ones.
 - `--runs {runs["n"]}` takes {runs["wall"]:.0f} s, {runs["ratio"]:.2f} times as fast as \
 {runs["n"]} runs one after the other, which use both cores already.
 - Without `keep_memory()` in [utils.py](utils.py), which has the C library keep what a step

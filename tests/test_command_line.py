@@ -429,8 +429,8 @@ def test_wrong_argument_is_named_with_its_range(tmp_path, main, line):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
-def test_unavailable_device_is_one_line(main):
+def test_unavailable_device_is_one_line(main, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     status, _, err = main("--dry-run", "--device", "cuda")
     assert status == 2 and err.count("\n") == 1 and "--device cuda" in err and "available: " in err
 
