@@ -182,16 +182,18 @@ def test_a_tables_row_says_by_what_it_was_judged():
     assert row["last5_min"] == report.published("model3")[0]["last5_min"] and row["holdout"] == 0
 
 
-def test_experiments_are_defined_by_their_names(tmp_path):
-    experiments = importlib.import_module("experiments")
-    names = {row["experiment"] for row in experiments.read_table()}
-    assert len(names) > 10
-    for name in names:
+@pytest.mark.parametrize("table, holdout", [("experiments.csv", 10000), ("baselines/runs.csv", 0)])
+def test_experiments_are_defined_by_their_names_and_leave_no_seed_out(tmp_path, table, holdout):
+    experiments, runs = importlib.import_module("experiments"), {}
+    for row in experiments.read_table(ROOT / "results" / table):
+        runs.setdefault(row["experiment"], []).append(row)
+    assert len(runs) > 10
+    for name, rows in runs.items():
         (tmp_path / "net.py").write_text(experiments.variation(name), encoding="utf-8")
-        _, net_class, _ = train.load_model_file(tmp_path / "net.py")
+        _, net_class, recipe = train.load_model_file(tmp_path / "net.py")
         parameters = sum(p.numel() for p in net_class().parameters())
-        rows = [row for row in experiments.read_table() if row["experiment"] == name]
-        assert {int(row["parameters"]) for row in rows} == {parameters}, name
+        assert {(int(row["parameters"]), int(row["holdout"]), int(row["epochs"]))
+                for row in rows} == {(parameters, holdout, recipe["epochs"])}, name
         assert sorted(int(row["seed"]) for row in rows) == list(range(len(rows))), name
 
 
