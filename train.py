@@ -4,294 +4,509 @@ Reads a model file, trains its Net by its RECIPE with the whole data set in the 
 leaves a folder with metrics, plots and weights. The loop is train(); main() is the way in."""
 
 import argparse
+import ast
 import contextlib
 import copy
 import importlib.util
+import io
 import json
 import math
 import os
 import platform
-import re
-import shlex
+import random
+import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
-import torch
-import torch.nn.functional as F
-import torchsummary
-from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
-from torch.optim.swa_utils import get_ema_multi_avg_fn
-from tqdm import tqdm
+try:
+    import numpy
+    import torch
+    import torch.nn.functional as F
+    import torchsummary
+    from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
+    from torch.optim.swa_utils import get_ema_multi_avg_fn
+    from tqdm import tqdm
 
-import utils
-from utils import UserError
+    import utils
+    from utils import UserError, say, warn
+except KeyboardInterrupt:  # these imports take seconds
+    print("Interrupted.", file=sys.stderr)
+    sys.exit(130)
 
-COUNT = ("an integer >= 1", lambda value: type(value) is int and value >= 1)
-NAMED = ("dict(name=..., ...)", lambda value: isinstance(value, dict) and "name" in value)
-CHECKED = dict(epochs=COUNT, batch_size=COUNT, optimizer=NAMED, scheduler=NAMED,
-               augment=("a dict of numbers", lambda value: isinstance(value, dict) and all(
-                   type(strength) in (int, float) for strength in value.values())),
-               deskew=("True or False", lambda value: type(value) is bool),
-               label_smoothing=("a number from 0 to below 1", lambda value:
-                                type(value) in (int, float) and 0 <= value < 1))
-SCHEDULERS = {each.__name__: each for each in (OneCycleLR, ReduceLROnPlateau, StepLR)}
-OPTIONAL = dict(augment={}, deskew=False, label_smoothing=0.0, average=0.0)  # when left out
+
+# ---- the loop ----------------------------------------------------------------------------------
+def train(state, recipe, train_set, test_set, judged="test", quiet=False):
+    """Train state.net: the loop of this repository. Yields a row of metrics.csv after each epoch.
+
+    state: from start(). train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64) on the
+    net's device. judged: "test" or "val", what the rows call test_set. quiet: no progress bar."""
+    net, optimizer, scheduler = state.net, state.optimizer, state.scheduler
+    epochs, batch_size, n = recipe["epochs"], recipe["batch_size"], len(train_set[0])
+
+    for epoch in range(len(state.rows) + 1, epochs + 1):
+        began = time.perf_counter()
+        losses, correct = [], []  # stay on the device until the epoch is over
+        batches = utils.batches(*train_set, batch_size, state.generator, recipe["augment"])
+        net.train()
+
+        for images, labels in tqdm(batches, f"Epoch {epoch:2d}/{epochs}", math.ceil(n / batch_size),
+                                   leave=False, disable=quiet or None):  # None: if no terminal
+            logits = net(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=recipe["label_smoothing"])
+
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            state.update_average(step=len(state.rates))
+
+            losses.append(loss.detach() * len(labels))  # the last batch may be smaller
+            correct.append((logits.argmax(dim=1) == labels).sum())
+            state.rates.append(optimizer.param_groups[0]["lr"])
+            if isinstance(scheduler, OneCycleLR):
+                scheduler.step()
+
+        train_loss = round(torch.stack(losses).double().sum().item() / n, 6)
+        train_acc = 100 * torch.stack(correct).sum().item() / n
+        test_loss, test_acc, _ = utils.evaluate(state.average, *test_set)
+        step_after_epoch(scheduler, train_loss)
+        state.rows.append({
+            "epoch": epoch, "train_loss": train_loss, "train_acc": round(train_acc, 4),
+            f"{judged}_loss": round(test_loss, 6), f"{judged}_acc": round(test_acc, 4),
+            "lr": state.rates[-1], "seconds": round(time.perf_counter() - began, 2)})
+        yield state.rows[-1]
+
+
+def step_after_epoch(scheduler, train_loss):
+    """Step a scheduler that goes by epochs. ReduceLROnPlateau watches the training loss alone."""
+    if isinstance(scheduler, ReduceLROnPlateau):
+        scheduler.step(train_loss)
+    elif isinstance(scheduler, StepLR):
+        scheduler.step()
 
 
 # ---- the model file ----------------------------------------------------------------------------
+def is_count(value):
+    return type(value) is int and value >= 1
+
+
+def is_number(value):
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_share(value):
+    return is_number(value) and 0 <= value < 1
+
+
+def is_named(value):
+    return isinstance(value, dict) and isinstance(value.get("name"), str)
+
+
+def is_strengths(value):
+    return isinstance(value, dict) and all(map(is_number, value.values()))
+
+
+RECIPE_KEYS = dict(  # what a value has to be
+    epochs=(is_count, "an integer of at least 1"),
+    batch_size=(is_count, "an integer of at least 1"),
+    optimizer=(is_named, "dict(name=..., ...)"),
+    scheduler=(is_named, "dict(name=..., ...)"),
+    augment=(is_strengths, "a dict of numbers"),
+    deskew=(lambda value: type(value) is bool, "True or False"),
+    label_smoothing=(is_share, "a number from 0 to below 1"),
+    average=(is_share, "a number from 0 to below 1"),
+)
+DEFAULTS = dict(augment={}, deskew=False, label_smoothing=0.0, average=0.0)  # when left out
+SCHEDULERS = {each.__name__: each for each in (OneCycleLR, ReduceLROnPlateau, StepLR)}
+
+
 def load_model_file(name):
     """(path, Net, RECIPE) of `name`: "1", "2" or "3" for modelN.py beside this file, or any path.
-    Fills in RECIPE's optional keys. Raises UserError (status 2) naming the file and the fault."""
+    RECIPE has its optional keys filled in. Raises UserError (status 2) naming file and fault."""
     path = utils.HERE / f"model{name}.py" if name in ("1", "2", "3") else Path(name)
     if not path.is_file() or path.suffix != ".py":
         raise UserError(f"--model {name}: no such model; expected 1, 2, 3 or the path of a .py", 2)
     spec = importlib.util.spec_from_file_location("a model file", path)
-    sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)  # as dataclasses want
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # as dataclasses want
     try:
         spec.loader.exec_module(module)
-        recipe = json.loads(json.dumps(getattr(module, "RECIPE", None)))  # plain values alone
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path}: reading it raised {describe(error, path)}", 2) from None
-    if not isinstance(recipe, dict) or not isinstance(getattr(module, "Net", None), type):
-        raise UserError(f"{path} has no {'Net' if isinstance(recipe, dict) else 'RECIPE'}; a model "
-                        "file defines a dict RECIPE and a class Net(nn.Module), like model3.py", 2)
-    recipe = OPTIONAL | recipe
-    problems = [f"unknown key {key!r}; known: {', '.join(CHECKED | OPTIONAL)}"
-                for key in recipe if key not in CHECKED | OPTIONAL]
-    problems += [f"{key!r} is {recipe.get(key, 'missing')!r}, expected {expected}"
-                 for key, (expected, fits) in CHECKED.items() if not fits(recipe.get(key))]
+        raise UserError(f"{path}: reading it raised {describe(error)}", 2) from error
+    net_class, recipe = getattr(module, "Net", None), getattr(module, "RECIPE", None)
+    if not isinstance(recipe, dict) or not isinstance(net_class, type):
+        missing = "Net" if isinstance(recipe, dict) else "RECIPE"
+        raise UserError(f"{path} has no {missing}; a model file defines a dict RECIPE and a class "
+                        "Net(nn.Module), like model3.py", 2)
+    return path, net_class, check_recipe(recipe, path)
+
+
+def check_recipe(recipe, path):
+    """A copy of `recipe` with its optional keys filled in. Raises UserError (status 2) naming the
+    keys that are unknown, missing or wrong."""
+    try:
+        recipe = DEFAULTS | json.loads(json.dumps(recipe))  # plain values alone
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: RECIPE: {error}", 2) from None
+    problems = [f"unknown key {key!r}; known: {', '.join(RECIPE_KEYS)}"
+                for key in recipe if key not in RECIPE_KEYS]
+    for key, (fits, expected) in RECIPE_KEYS.items():
+        if not fits(recipe.get(key)):
+            problems.append(f"{key!r} is {recipe.get(key, 'missing')!r}, expected {expected}")
+    if not problems:
+        problems = check_schedule(recipe)
+        try:
+            utils.draw_affine(0, recipe["augment"], None)
+        except ValueError as error:
+            problems.append(str(error))
     if problems:
         raise UserError(f"{path}: RECIPE: {'; '.join(problems)}", 2)
-    return path, module.Net, recipe
+    return recipe
 
 
-def rehearse(path, net_class, recipe, batch_size):
-    """Raise UserError (status 2) if one training step on noise fails. Keeps the random state."""
-    noise, judged = ((torch.randint(256, (n, 28, 28), dtype=torch.uint8), torch.arange(n) % 10)
-                     for n in (batch_size, 500))
-    with torch.random.fork_rng(devices=[]):
+def check_schedule(recipe):
+    """What is wrong with optimizer and scheduler and torch would not say, or not name."""
+    optimizer, scheduler = recipe["optimizer"], recipe["scheduler"]
+    kind, problems = scheduler["name"], []
+    if not isinstance(getattr(torch.optim, optimizer["name"], None), type):
+        problems.append(f"optimizer {optimizer['name']!r} is not in torch.optim")
+    if kind not in SCHEDULERS:
+        problems.append(f"scheduler {kind!r}, expected one of {', '.join(SCHEDULERS)}")
+    if kind == "OneCycleLR" and "lr" in optimizer:
+        problems.append("OneCycleLR sets the rate from max_lr: leave out the optimizer's lr")
+    part, key = rate_of(recipe)
+    rate = recipe[part].get(key, 1)  # torch has a default, or says that there is none
+    if not is_number(rate) or rate <= 0:
+        problems.append(f"{part}.{key} is {rate!r}, expected a number above 0")
+    if kind == "ReduceLROnPlateau" and scheduler.get("mode", "min") != "min":
+        problems.append(f"scheduler.mode is {scheduler['mode']!r}, expected 'min': the training "
+                        "loss is watched, and less of it is better")
+    if kind == "StepLR":
+        gamma, size = scheduler.get("gamma", 0.1), scheduler.get("step_size", 1)
+        if not is_number(gamma) or gamma <= 0:
+            problems.append(f"scheduler.gamma is {gamma!r}, expected a number above 0")
+        if not is_count(size):
+            problems.append(f"scheduler.step_size is {size!r}, expected an integer of at least 1")
+    return problems
+
+
+def rate_of(recipe):
+    """Where a recipe has its learning rate: OneCycleLR's peak, the others' start."""
+    one_cycle = recipe["scheduler"]["name"] == "OneCycleLR"
+    return ("scheduler", "max_lr") if one_cycle else ("optimizer", "lr")
+
+
+def override(recipe, settings):
+    """Put --set key=value into `recipe`; a dotted key reaches into a dict, a value is a Python
+    literal or else text. Raises UserError (status 2)."""
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        *outer, last = key.split(".")
+        entry = recipe
+        for name in outer:
+            entry = entry.get(name) if isinstance(entry, dict) else None
+        if not equals or not isinstance(entry, dict):
+            raise UserError(f"--set {setting}: expected key=value, with a key of RECIPE such as "
+                            "epochs or scheduler.max_lr", 2)
         try:
-            net = net_class()
-            sum(p.numel() for p in net.parameters())  # a lazy layer has no number yet
-            shape, expected = net(torch.zeros(batch_size, 1, 28, 28)).shape, (batch_size, 10)
-            if shape != expected:
-                raise ValueError(f"Net maps images to {tuple(shape)}, expected {expected}")
-            train(net, recipe | dict(epochs=1), 0, noise, judged)
+            entry[last] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            entry[last] = text
+
+
+def describe(error):
+    """An exception on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def rehearse(path, net_class, recipe, n, device):
+    """Try a training step on noise with a full batch and with the last, smaller one of n images.
+    Returns the memory layout in which the net works and what its checkpoints look like. Raises
+    UserError (status 2) with the net's own exception as its cause."""
+    sizes = {recipe["batch_size"], n % recipe["batch_size"] or recipe["batch_size"]}
+    layouts = [torch.contiguous_format]
+    if device.type == "cpu":  # faster there, except for a net that asks for views of its maps; on
+        layouts.insert(0, torch.channels_last)  # MPS slow or wrong: pytorch issues 193349, 140902
+    for layout in layouts:
+        try:
+            for size in sizes:
+                noise = torch.randint(256, (size, 28, 28), dtype=torch.uint8, device=device)
+                digits = torch.arange(size, device=device) % 10
+                net = net_class().to(device, memory_format=layout)
+                check_output(path, net, noise)
+                state = start(path, net, recipe, 0, 1)
+                list(train(state, recipe | dict(epochs=1), (noise, digits), (noise, digits),
+                           quiet=True))
+            return layout, checkpoint(state)
+        except UserError:
+            raise
         except (Exception, SystemExit) as error:
-            raise UserError(f"{path}: a training step on {batch_size} images of noise raised "
-                            f"{describe(error, path)}", 2) from None
+            failure = error
+    raise UserError(f"{path}: a training step on {size} images of noise raised "
+                    f"{describe(failure)}", 2) from failure
 
 
-def describe(error, path):
-    """An exception on one line: its kind, its message, and the line of `path` it came from."""
-    lines = [f" (line {frame.lineno})" for frame in traceback.extract_tb(error.__traceback__)
-             if frame.filename == str(path.resolve())]
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{(lines or [''])[-1]}"
+def check_output(path, net, noise):
+    """Raise UserError (status 2) unless `net` gives ten numbers an image; warn of a softmax."""
+    logits = net(utils.normalise(noise))
+    shape, expected = tuple(logits.shape), (len(noise), 10)
+    if shape != expected:
+        raise UserError(f"{path}: Net maps images to {shape}, expected {expected}", 2)
+    rows = logits.detach().float()
+    if (rows >= 0).all() and (rows.sum(dim=1) - 1).abs().max() < 1e-4:
+        warn(f"{path}: Net seems to end in a softmax; cross-entropy wants logits, without it")
 
 
-# ---- training ----------------------------------------------------------------------------------
+# ---- what the loop needs -----------------------------------------------------------------------
 def make_optimizer(net, recipe, steps_per_epoch):
     """(optimizer, scheduler) of a recipe. OneCycleLR steps once a batch, the others an epoch."""
     kwargs, schedule = dict(recipe["optimizer"]), dict(recipe["scheduler"])
-    make, kind = getattr(torch.optim, kwargs.pop("name")), schedule.pop("name")
-    if kind == "OneCycleLR" and "lr" in kwargs:
-        raise ValueError("OneCycleLR sets the rate from max_lr: leave out the optimizer's lr")
-    if not 0 < (kwargs | schedule).get("max_lr", kwargs.get("lr", 1)) < math.inf:
-        raise ValueError("the learning rate is not above 0")
-    optimizer = make(net.parameters(), **kwargs)
-    if kind not in SCHEDULERS:
-        raise ValueError(f"scheduler {kind!r}, expected one of {', '.join(SCHEDULERS)}")
-    if kind == "OneCycleLR":
-        total = schedule["total_steps"] = recipe["epochs"] * steps_per_epoch
+    make_scheduler = SCHEDULERS[schedule.pop("name")]
+    if make_scheduler is OneCycleLR:
+        total = recipe["epochs"] * steps_per_epoch
+        schedule["total_steps"] = total
         if total * schedule.get("pct_start", 0) == 1:  # a rise of no steps: torch divides by zero
             schedule["pct_start"] += 1e-9
-    return optimizer, SCHEDULERS[kind](optimizer, **schedule)
+    optimizer = getattr(torch.optim, kwargs.pop("name"))(net.parameters(), **kwargs)
+    return optimizer, make_scheduler(optimizer, **schedule)
 
 
 def moving_average(net, decay):
     """(average, update): a copy of `net`, and a function of the number of steps before, to be
     called after each, that moves its weights and BatchNorm statistics towards the net's.
 
-    0 <= decay < 1, but at first the smaller (1 + step) / (10 + step), TensorFlow's rule, so that
-    the random start is soon forgotten. Faster than torch's AveragedModel."""
-    if not 0 <= decay < 1:
-        raise ValueError(f"average is {decay}, expected a decay from 0 to below 1")
+    At first the decay is the smaller (1 + step) / (10 + step), TensorFlow's rule, so that the
+    random start is soon forgotten. Faster than torch's AveragedModel. Raises TypeError for complex
+    numbers."""
     average = copy.deepcopy(net)
-    averages, values = ([tensor for tensor in each.state_dict().values()
-                         if tensor.is_floating_point()] for each in (average, net))
+    pairs = list(zip(tensors(average), tensors(net)))
+    floats = [pair for pair in pairs if pair[1].is_floating_point()]
+    others = [pair for pair in pairs if not pair[1].is_floating_point()]
+    if any(value.is_complex() for _, value in pairs):
+        raise TypeError("complex weights cannot be averaged")
+    averages, values = [list(each) for each in zip(*floats)] or [[], []]
 
+    @torch.no_grad()
     def update(step):
         get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(averages, values, None)
+        for ours, value in others:  # counters
+            ours.copy_(value)
     return average, update
 
 
-def train(net, recipe, seed, train_set, test_set, judged="test", state=None, after_epoch=None,
-          progress=False):
-    """Train `net` in place: the loop of this repository.
+def tensors(net):
+    """Parameters and buffers of `net`, each once, shared ones too."""
+    return [*net.parameters(), *net.buffers()]
 
-    train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64) on the net's device. judged:
-    "test" or "val", what the log calls test_set. after_epoch: called with the state after every
-    epoch. state: such a state, to go on from there. Returns the net to use (the weights' average),
-    the rows of metrics.csv and the rate of each step. Raises UserError if the loss diverges."""
-    n, batch_size, device = len(train_set[0]), recipe["batch_size"], train_set[0].device
-    steps = math.ceil(n / batch_size)
-    check_every = 1 if device.type == "cpu" else 100  # steps: reading a loss stalls a GPU
 
-    # 1. Whatever a step changes is one of these or a random state, and goes into the checkpoint.
-    optimizer, scheduler = make_optimizer(net, recipe, steps)
+def start(path, net, recipe, seed, steps_per_epoch):
+    """What training changes, as named parts: net, average (what is judged), update_average,
+    optimizer, scheduler, generator (for batches() alone), rows (of metrics.csv) and rates (of every
+    step). Raises UserError (status 2) for what torch does not accept in a recipe."""
     average, update_average = moving_average(net, recipe["average"])
-    parts = dict(net=net, average=average, optimizer=optimizer, scheduler=scheduler)
-    generator = torch.Generator().manual_seed(seed)  # for batches() alone
-    rows, rates = (list(state["rows"]), state["rates"].tolist()) if state else ([], [])
-    if state:
-        for name, part in parts.items():
-            part.load_state_dict(state[name])
-        generator.set_state(state["generator"])
-        torch.set_rng_state(state["rng"])
-
-    for epoch in range(len(rows) + 1, recipe["epochs"] + 1):
-        began = time.perf_counter()
-        net.train()
-        losses = torch.zeros(steps, device=device)  # stay on the device until the epoch is over
-        correct = torch.zeros((), dtype=torch.long, device=device)
-        bar = tqdm(utils.batches(*train_set, batch_size, generator, recipe["augment"]),
-                   desc=f"Epoch {epoch:2d}/{recipe['epochs']}", total=steps, leave=False,
-                   disable=None if progress else True)  # None: only where there is a terminal
-        for step, (images, labels) in enumerate(bar):
-            # 2. Forward.
-            logits = net(images)
-            loss = F.cross_entropy(logits, labels, label_smoothing=recipe["label_smoothing"])
-            losses[step] = loss.detach() * len(labels)  # the last batch may be smaller
-            correct += (logits.argmax(dim=1) == labels).sum()
-            if step % check_every == 0 or step == steps - 1:
-                stop_unless_finite(losses[:step + 1], epoch)
-            # 3. Backward and update.
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            update_average(step=len(rates))
-            rates.append(optimizer.param_groups[0]["lr"])
-            if isinstance(scheduler, OneCycleLR):
-                scheduler.step()
-        # 4. The epoch's figures.
-        train_loss = losses.cpu().double().sum().item() / n
-        test_loss, test_acc, _ = utils.evaluate(average, *test_set)
-        stop_unless_finite(torch.tensor([test_loss]), epoch, last_step=steps)
-        if isinstance(scheduler, ReduceLROnPlateau):
-            scheduler.step(train_loss)  # never the test set, nor held-out images
-        elif isinstance(scheduler, StepLR):
-            scheduler.step()
-        rows.append({"epoch": epoch, "train_loss": round(train_loss, 6),
-                     "train_acc": round(100 * correct.item() / n, 4),
-                     f"{judged}_loss": round(test_loss, 6), f"{judged}_acc": round(test_acc, 4),
-                     "lr": rates[-1], "seconds": round(time.perf_counter() - began, 2)})
-        if after_epoch:
-            after_epoch({name: part.state_dict() for name, part in parts.items()} | dict(
-                generator=generator.get_state(), rng=torch.get_rng_state(), rows=rows,
-                rates=torch.tensor(rates, dtype=torch.double)))
-    return average, rows, rates
+    try:
+        optimizer, scheduler = make_optimizer(net, recipe, steps_per_epoch)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{path}: RECIPE: optimizer or scheduler: {error}", 2) from None
+    return SimpleNamespace(net=net, average=average, update_average=update_average,
+                           optimizer=optimizer, scheduler=scheduler, rows=[], rates=[],
+                           generator=torch.Generator().manual_seed(seed))
 
 
-def stop_unless_finite(losses, epoch, last_step=None):
-    """Raise UserError naming the first step whose loss is NaN or infinite."""
-    bad = (~losses.isfinite()).nonzero().flatten().tolist()
-    if bad:
-        raise UserError(f"the loss is {losses[bad[0]].item()} in epoch {epoch}, step "
-                        f"{last_step or bad[0] + 1}; earlier epochs are kept. Try a lower --lr.")
+# ---- checkpoints -------------------------------------------------------------------------------
+def checkpoint(state):
+    """All that training goes on from. Rates and scheduler are not in it: they follow from rows."""
+    return dict(net=state.net.state_dict(), average=state.average.state_dict(),
+                optimizer=state.optimizer.state_dict()["state"], rows=state.rows,
+                generator=state.generator.get_state(), rng=torch.get_rng_state())
+
+
+def read_checkpoint(path, settings, template):
+    """The checkpoint in a file. Raises UserError, naming what differs, if it is not of a run with
+    these settings (a dict: recipe, seed ...), and if it does not have the parts of `template`, a
+    checkpoint of the same net by the same recipe, or something in it cannot be."""
+    saved = utils.load(path)
+    if not isinstance(saved, dict) or not isinstance(saved.get("settings"), dict):
+        raise UserError(f"{path} is damaged or not a checkpoint of train.py")
+    theirs = saved.pop("settings")
+    recipes = settings["recipe"], theirs.get("recipe")
+    differ = [key for key in settings if key != "recipe" and theirs.get(key) != settings[key]]
+    if isinstance(recipes[1], dict):
+        differ += [key for key in recipes[0] if recipes[0][key] != recipes[1].get(key)]
+    if differ or not isinstance(recipes[1], dict):
+        raise UserError(f"{path} comes from a run with another {', '.join(differ) or 'recipe'} "
+                        "than the model file and the command line give now")
+    if outline(saved.get("net")) != outline(template["net"]):
+        raise UserError(f"{path} comes from another net: the names or shapes of its weights differ")
+    rows = saved.get("rows")
+    row_outline = outline(template["rows"][0])
+    fits = isinstance(rows, list) and 1 <= len(rows) <= settings["recipe"]["epochs"] \
+        and all(outline(row) == row_outline for row in rows) \
+        and [row["epoch"] for row in rows] == list(range(1, len(rows) + 1)) \
+        and outline(saved | dict(rows=0)) == outline(template | dict(rows=0))
+    if not fits:
+        raise UserError(f"{path} is damaged or not a checkpoint of this net")
+    return saved
+
+
+def outline(value):
+    """What two checkpoints of one net have in common: names, types, shapes; and whether every
+    number is finite."""
+    if isinstance(value, torch.Tensor):
+        finite = not value.is_floating_point() or bool(value.isfinite().all())
+        return value.dtype, tuple(value.shape), finite
+    if isinstance(value, dict):
+        return {key: outline(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [outline(each) for each in value]
+    return type(value), not isinstance(value, float) or math.isfinite(value)
+
+
+def restore(state, saved, steps_per_epoch, path):
+    """Bring `state`, fresh from start(), to where a checkpoint was made. Raises UserError if the
+    checkpoint's parts do not fit each other."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the scheduler steps, and the optimizer has not
+        for row in saved["rows"]:  # replayed: the rates follow from the recipe and the losses
+            for _ in range(steps_per_epoch):
+                state.rates.append(state.optimizer.param_groups[0]["lr"])
+                if isinstance(state.scheduler, OneCycleLR):
+                    state.scheduler.step()
+            step_after_epoch(state.scheduler, row["train_loss"])
+    state.rows[:] = saved["rows"]
+    groups = state.optimizer.state_dict()["param_groups"]
+    try:
+        if [row["lr"] for row in state.rows] != state.rates[steps_per_epoch - 1::steps_per_epoch]:
+            raise ValueError("the rates are not the schedule's")
+        state.net.load_state_dict(saved["net"])
+        state.average.load_state_dict(saved["average"])
+        state.optimizer.load_state_dict(dict(state=saved["optimizer"], param_groups=groups))
+        state.generator.set_state(saved["generator"])
+        torch.set_rng_state(saved["rng"])
+    except (ValueError, RuntimeError, KeyError):
+        raise UserError(f"{path} is damaged or not a checkpoint of this net") from None
 
 
 # ---- a run and what it leaves ------------------------------------------------------------------
-def run(args, path, net_class, recipe, identity, train_set, test_set, folder, state):
-    """Train args.seed and leave everything in `folder`."""
-    device, judged = train_set[0].device, "val" if args.holdout else "test"
+def open_folder(args, path):
+    """Make the folder of a run: FOLDER/seedS, or the first of seedS-2, seedS-3, ... that is not
+    there. With --resume the newest of them, or the one that it names."""
+    if args.resume:
+        named = Path(args.resume)
+        folder = named.parent if named.name == "last.pt" else named
+        if not folder.is_dir():
+            raise UserError(f"--resume {args.resume}: no such folder")
+        return folder
+    base = Path(args.out or f"runs/{path.stem}")
+    base.mkdir(parents=True, exist_ok=True)
+    name = f"dry-run-seed{args.seed}" if args.dry_run else f"seed{args.seed}"
+    folders = [base / name, *(base / f"{name}-{number}" for number in range(2, 1000))]
+    there = [folder for folder in folders if folder.is_dir()]
+    if there and args.resume is not None:
+        return there[-1]
+    for folder in folders:
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()  # this is the test, too: another run may be choosing at this moment
+            return folder
+    raise UserError(f"{base} is full: {folders[-1].name} is there already")
+
+
+def run(args, path, net_class, recipe, layout, template, data):
+    """Train args.seed and leave everything in a folder of its own. Returns the exit status."""
+    train_set, test_set = data
+    device = train_set[0].device
+    judged = "val" if args.holdout else "test"
+    steps_per_epoch = math.ceil(len(train_set[0]) / recipe["batch_size"])
+    settings = dict(recipe=recipe, seed=args.seed, holdout=args.holdout, fold=args.fold,
+                    dry_run=args.dry_run)
+    random.seed(args.seed)  # for nets that draw from these
+    numpy.random.seed(args.seed)
     torch.manual_seed(args.seed)
-    net = net_class().to(device, memory_format=torch.channels_last)  # pools and BatchNorms faster
-    size = sum(p.numel() for p in net.parameters())
-    title = f"{'NOT MNIST: ' * args.dry_run}{path.stem}, {size:,} parameters, seed {args.seed}"
-    if not state:
-        try:  # a copy, in eval mode, on the CPU: the summary runs it on noise and knows no MPS
-            with torch.random.fork_rng(devices=[]):
-                torchsummary.summary(copy.deepcopy(net).cpu().eval(), (1, 28, 28), device="cpu")
-        except Exception as error:
-            print(f"warning: no layer table: {type(error).__name__}: {error}", file=sys.stderr)
-        utils.write(folder / "args.json", json.dumps(dict(
-            model=path.name, parameters=size, seed=args.seed, holdout=args.holdout,
-            data="rendered digits, NOT MNIST" if args.dry_run else "MNIST", recipe=recipe,
-            device=describe_device(device), threads=torch.get_num_threads(),
-            python=platform.python_version(), torch=torch.__version__,
-            started=time.strftime("%Y-%m-%d %H:%M")), indent=2) + "\n")
-
-    def after_epoch(state):
-        model = args.model if args.model in ("1", "2", "3") else str(path.resolve())
-        utils.save(folder / "last.pt", state | dict(identity=identity, args=vars(args) | dict(
-            model=model, device=device.type, out=None, runs=1, no_progress=False)))
-        utils.write_csv(folder / "metrics.csv", state["rows"])
-        epoch, train_loss, train_acc, loss, acc, lr, seconds = state["rows"][-1].values()
-        print(f"Epoch {epoch:2d}/{recipe['epochs']} | Train Loss: {train_loss:.4f} | Train Acc: "
-              f"{train_acc:.2f}% | {judged.title()} Loss: {loss:.4f} | {judged.title()} Acc: "
-              f"{acc:.2f}% | LR: {lr:.6f} | {seconds:.1f}s", flush=True)
-
-    net, rows, rates = train(net, recipe, args.seed, train_set, test_set, judged, state,
-                             after_epoch, progress=not args.no_progress)
-    predictions = utils.evaluate(net, *test_set)[2].cpu()
-    images, labels = (part.cpu() for part in test_set)
-    utils.save(folder / "model.pt", {key: value.cpu() for key, value in net.state_dict().items()})
-    utils.write_csv(folder / "metrics.csv", rows)  # a kill may have come before after_epoch's
-    utils.write_csv(folder / "learning_rate.csv",
-                    [dict(step=i, lr=f"{rate:.6g}") for i, rate in enumerate(rates, 1)])
-    wrong = (predictions != labels).nonzero().flatten().tolist()
-    utils.write(folder / "mistakes.csv", "index,label,prediction\n" + "".join(
-        f"{i},{labels[i]},{predictions[i]}\n" for i in wrong))
+    net = net_class().to(device, memory_format=layout)
+    state = start(path, net, recipe, args.seed, steps_per_epoch)
+    folder = open_folder(args, path)
     try:
-        figures = utils.curves(rows, rates, title) | {
-            "mistakes.png": utils.mistakes(images, labels, predictions, title)}
-        for name, figure in figures.items():
-            figure.savefig(folder / name, dpi=110)
-    except Exception as error:  # a run is worth more than its plots
-        print(f"warning: no plots: {type(error).__name__}: {error}", file=sys.stderr)
+        if args.resume is not None and (folder / "last.pt").exists():
+            template["rows"] = [{key.replace("test", judged): value for key, value in
+                                 template["rows"][0].items()}]
+            saved = read_checkpoint(folder / "last.pt", settings, template)
+            restore(state, saved, steps_per_epoch, folder / "last.pt")
+            say(f"Resuming {folder} after epoch {len(state.rows)}")
+        else:
+            print_summary(net)
+        for row in train(state, recipe, train_set, test_set, judged, args.no_progress):
+            stop_unless_finite(row, judged)
+            utils.save(folder / "last.pt", checkpoint(state) | dict(settings=settings))
+            optional(utils.write_csv, folder / "metrics.csv", state.rows)
+            say(log_line(row, recipe["epochs"], judged))
+        title = f"{path.stem}, {count(net):,} parameters, seed {args.seed}"
+        leave_files(folder, state, test_set, f"NOT MNIST: {title}" if args.dry_run else title)
+        about = describe_run(args, path, net, recipe, device)
+        optional(utils.write, folder / "args.json", json.dumps(about, indent=2) + "\n")
+        say(closing_words(args, state.rows, count(net), judged, folder))
+        return 0
+    except UserError as error:
+        if (folder / "last.pt").exists() and state.rows:
+            raise UserError(f"{error}\n{how_to_go_on(folder)}", error.status) from error.__cause__
+        raise
+    except KeyboardInterrupt:
+        saved = (folder / "last.pt").exists()
+        raise KeyboardInterrupt(how_to_go_on(folder) if saved else
+                                "No epoch was finished, so there is nothing to resume.") from None
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{path}: training raised {describe(error)}", 2) from error
+    finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing was written
 
-    train_acc, test_acc = ([row[f"{part}_acc"] for row in rows] for part in ("train", judged))
-    met = min(test_acc[-5:]) >= utils.TARGET and 5 <= len(rows) <= 15 and size < utils.BUDGET
-    print(f"\nParameters: {size:,} (budget: fewer than {utils.BUDGET:,})\n"
-          f"Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs\n"
-          f"Train accuracy: final {train_acc[-1]:.2f}%, best {max(train_acc):.2f}%\n"
-          f"{judged.title()} accuracy: final {test_acc[-1]:.2f}%, best {max(test_acc):.2f}%, "
-          f"lowest of the last {len(test_acc[-5:])} epochs {min(test_acc[-5:]):.2f}%")
-    print("DRY RUN, NOT MNIST: the installation works; the accuracies mean nothing" if args.dry_run
-          else f"Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, "
-          f"within budget): {'not ' * (not met)}met", f"Written: {folder}", sep="\n", flush=True)
+
+def how_to_go_on(folder):
+    return (f"{folder / 'last.pt'} has the last finished epoch; add --resume to the same command "
+            "to go on from there.")
 
 
-def run_seeds(args, argv, device):
-    """--runs: each seed in its own process, on the CPU one a core. Returns the exit status."""
-    cores, env = (os.cpu_count(), dict(OMP_NUM_THREADS="1")) if device.type == "cpu" else (1, {})
-    print(f"{args.runs} runs, at most {cores} at a time; each logs when it is done", flush=True)
+def stop_unless_finite(row, judged):
+    """Raise UserError if a loss is NaN or infinite."""
+    losses = row["train_loss"], row[f"{judged}_loss"]
+    if not all(map(math.isfinite, losses)):
+        bad = next(loss for loss in losses if not math.isfinite(loss))
+        raise UserError(f"the loss is {bad} in epoch {row['epoch']}: training diverged. "
+                        "Try a lower --lr.")
 
-    def train_seed(seed):
-        return subprocess.run(
-            [sys.executable, __file__, *argv, f"--seed={seed}", "--runs=1", "--no-progress"],
-            stdout=subprocess.PIPE, text=True, env=os.environ | env)
 
-    results = []
-    with ThreadPoolExecutor(cores) as pool:
-        # After an error or Ctrl-C, map() cancels the seeds that have not begun.
-        for done in pool.map(train_seed, range(args.seed, args.seed + args.runs)):
-            print(done.stdout, flush=True)
-            if done.returncode:
-                return done.returncode
-            final = re.search(r"final (\S+)%, best \S+%, lowest .* (\S+)%", done.stdout)
-            results.append([float(value) for value in final.groups()])
-    last, lowest = zip(*results)
-    print(f"{args.runs} runs, accuracy in the last epoch: {statistics.mean(last):.3f} ± "
-          f"{statistics.stdev(last):.3f}% (mean ± standard deviation), minimum {min(last):.2f}%\n"
-          f"At least {utils.TARGET}% in each of the last five epochs: "
-          f"{sum(low >= utils.TARGET for low in lowest)} of {args.runs} runs")
-    return 0
+def optional(write, *args):
+    """write(*args); a failure is a warning, because a run is worth more than a file of it."""
+    try:
+        write(*args)
+    except (UserError, OSError) as error:
+        warn(error)
+
+
+def count(net):
+    """The number of parameters, shared ones once."""
+    return sum(p.numel() for p in net.parameters())
+
+
+def print_summary(net):
+    """torchsummary's table of layers. It runs the net on noise and knows no MPS, so it gets a copy
+    on the CPU."""
+    captured = io.StringIO()
+    try:
+        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(captured):
+            torchsummary.summary(copy.deepcopy(net).cpu().eval(), (1, 28, 28), device="cpu")
+    except Exception as error:
+        warn(f"no layer table: {describe(error)}")
+        return
+    say(captured.getvalue())
+    if f"Total params: {count(net):,}\n" not in captured.getvalue():
+        say(f"The table counts shared layers twice or leaves parameters out: "
+            f"there are {count(net):,}.")
 
 
 def describe_device(device):
@@ -300,14 +515,154 @@ def describe_device(device):
     return f"{device.type} ({name}, {os.cpu_count()} cores)"
 
 
-def new_folder(args, model):
-    """Make runs/MODEL/seedS, or the first of seedS-2, seedS-3, ... that does not exist."""
-    name, count = f"{'dry-run-' * args.dry_run}seed{args.seed}", 1
-    folder = Path(args.out or f"runs/{model}") / name
-    while folder.exists():
-        folder = folder.with_name(f"{name}-{(count := count + 1)}")
-    folder.mkdir(parents=True)
-    return folder
+def describe_run(args, path, net, recipe, device):
+    """What goes into args.json."""
+    return dict(model=path.name, parameters=count(net), seed=args.seed, holdout=args.holdout,
+                fold=args.fold, data="rendered digits, NOT MNIST" if args.dry_run else "MNIST",
+                recipe=recipe, device=describe_device(device), threads=torch.get_num_threads(),
+                python=platform.python_version(), torch=torch.__version__,
+                finished=time.strftime("%Y-%m-%d %H:%M"))
+
+
+def log_line(row, epochs, judged):
+    """An epoch for the terminal."""
+    return (f"Epoch {row['epoch']:2d}/{epochs} | Train Loss: {row['train_loss']:.4f} | "
+            f"Train Acc: {row['train_acc']:.2f}% | "
+            f"{judged.title()} Loss: {row[f'{judged}_loss']:.4f} | "
+            f"{judged.title()} Acc: {row[f'{judged}_acc']:.2f}% | LR: {row['lr']:.6f} | "
+            f"{row['seconds']:.1f}s")
+
+
+def leave_files(folder, state, test_set, title):
+    """Weights, tables and plots of a finished run."""
+    weights = {key: value.cpu() for key, value in state.average.state_dict().items()}
+    utils.save(folder / "model.pt", weights)
+    _, _, predictions = utils.evaluate(state.average, *test_set)
+    images, labels, predictions = (part.cpu() for part in (*test_set, predictions))
+    wrong = [dict(index=i, label=labels[i].item(), prediction=predictions[i].item())
+             for i in (predictions != labels).nonzero().flatten().tolist()]
+    rates = [dict(step=i, lr=f"{rate:.6g}") for i, rate in enumerate(state.rates, 1)]
+    nobody = [dict(index="", label="", prediction="")]
+    optional(utils.write_csv, folder / "metrics.csv", state.rows)
+    optional(utils.write_csv, folder / "learning_rate.csv", rates)
+    optional(utils.write_csv, folder / "mistakes.csv", wrong or nobody)
+    try:
+        utils.write(folder / "rf.md", utils.receptive_field_table(state.average))
+    except Exception as error:
+        warn(f"no rf.md: {describe(error)}")
+    try:
+        figures = utils.curves(state.rows, state.rates, title)
+        figures["mistakes.png"] = utils.mistakes(images, labels, predictions, title)
+        for name, figure in figures.items():
+            figure.savefig(folder / name, dpi=110)
+    except Exception as error:
+        warn(f"no plots: {describe(error)}")
+
+
+def closing_words(args, rows, size, judged, folder):
+    """The figures of a finished run, and whether it met the target."""
+    train_acc = [row["train_acc"] for row in rows]
+    test_acc = [row[f"{judged}_acc"] for row in rows]
+    last = test_acc[-5:]
+    met = min(last) >= utils.TARGET and 5 <= len(rows) <= 15 and size < utils.BUDGET
+    verdict = (f"Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, "
+               f"within budget): {'met' if met else 'not met'}")
+    if args.dry_run:
+        verdict = "DRY RUN, NOT MNIST: the installation works; the accuracies mean nothing"
+    return "\n".join([
+        "",
+        f"Parameters: {size:,} (budget: fewer than {utils.BUDGET:,})",
+        f"Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs",
+        f"Train accuracy: final {train_acc[-1]:.2f}%, best {max(train_acc):.2f}%",
+        f"{judged.title()} accuracy: final {test_acc[-1]:.2f}%, best {max(test_acc):.2f}%, "
+        f"lowest of the last {len(last)} epochs {min(last):.2f}%",
+        verdict,
+        f"Written: {folder}"])
+
+
+# ---- several seeds -----------------------------------------------------------------------------
+def run_seeds(args, argv, path, epochs, device):
+    """--runs: each seed a command of its own, on the CPU one a core with one thread; what it
+    reached is read from its folder. Returns the exit status."""
+    at_once, env = 1, os.environ
+    if device.type == "cpu":
+        at_once, env = os.cpu_count(), os.environ | dict(OMP_NUM_THREADS="1")
+    waiting = list(range(args.seed, args.seed + args.runs))
+    running, accuracies = {}, {}
+    say(f"{args.runs} runs, at most {at_once} at a time")
+    bar = tqdm(total=args.runs * epochs, unit="epoch", disable=args.no_progress or None)
+    began = time.monotonic()
+    handlers = {kind: signal.signal(getattr(signal, kind), raise_interrupt)
+                for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                args.seed = waiting.pop(0)
+                folder = open_folder(args, path)
+                errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+                command = [sys.executable, str(utils.HERE / "train.py"), *argv, "--runs=1",
+                           f"--seed={args.seed}", f"--resume={folder}", "--no-progress"]
+                child = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
+                                         stdout=subprocess.DEVNULL, stderr=errors)
+                running[args.seed] = child, folder, errors
+            time.sleep(0.2)
+            for seed, (child, folder, errors) in list(running.items()):
+                accuracy = read_accuracy(folder)
+                if child.poll() is None:
+                    continue
+                del running[seed]
+                errors.seek(0)
+                print(errors.read(), end="", file=sys.stderr)
+                if child.returncode:
+                    return child.returncode
+                accuracies[seed] = accuracy
+                minutes = (time.monotonic() - began) / 60
+                left = minutes * (args.runs - len(accuracies)) / len(accuracies)
+                with bar.external_write_mode():
+                    say(f"seed {seed}: {accuracy[-1]:.2f}% in the last epoch, lowest of the last "
+                        f"{len(accuracy[-5:])} {min(accuracy[-5:]):.2f}%  ({len(accuracies)} of "
+                        f"{args.runs} runs done, about {left:.0f} min left)")
+            unfinished = sum(len(read_accuracy(folder)) for _, folder, _ in running.values())
+            bar.update(len(accuracies) * epochs + unfinished - bar.n)
+        bar.close()
+        say(describe_seeds(accuracies))
+        return 0
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"{len(accuracies)} of {args.runs} runs are finished; add "
+                                "--resume to the same command to go on.") from None
+    finally:
+        bar.close()
+        for child, folder, _ in running.values():
+            child.terminate()
+            child.wait()
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # if nothing was written
+        for kind, handler in handlers.items():
+            signal.signal(getattr(signal, kind), handler)
+
+
+def raise_interrupt(number, frame):
+    raise KeyboardInterrupt
+
+
+def read_accuracy(folder):
+    """Test or held-out accuracy of each finished epoch of a run."""
+    try:
+        rows = utils.read_csv(folder / "metrics.csv")
+    except FileNotFoundError:
+        return []
+    return [float(row["val_acc" if "val_acc" in row else "test_acc"]) for row in rows]
+
+
+def describe_seeds(accuracies):
+    """The figures over several seeds. accuracies: {seed: accuracy of each epoch}."""
+    last = [accuracy[-1] for accuracy in accuracies.values()]
+    lowest = [min(accuracy[-5:]) for accuracy in accuracies.values()]
+    hold = sum(accuracy >= utils.TARGET for accuracy in lowest)
+    return (f"{len(last)} runs, accuracy in the last epoch: {statistics.mean(last):.3f} ± "
+            f"{statistics.stdev(last):.3f}% (mean ± standard deviation), minimum {min(last):.2f}%\n"
+            f"At least {utils.TARGET}% in each of the last five epochs: "
+            f"{hold} of {len(last)} runs")
 
 
 # ---- command line ------------------------------------------------------------------------------
@@ -322,9 +677,10 @@ def number(kind, low, high):
     return parse
 
 
-def parse_arguments(argv=None, saved=None):
-    """The command line; what it leaves open comes from `saved` (--resume) or from the defaults."""
-    parser = argparse.ArgumentParser(prog="train.py", description=__doc__.partition(":")[0])
+def parse_arguments(argv=None):
+    """The command line as a namespace. Ends in argparse's SystemExit (status 2) for a wrong one."""
+    parser = argparse.ArgumentParser(prog="train.py",
+                                     description="Train one of the models on MNIST.")
     arg = parser.add_argument
     arg("--model", default="3", metavar="{1,2,3,PATH}",
         help="model1.py, model2.py, model3.py, or the path of any model file (default: 3)")
@@ -332,92 +688,126 @@ def parse_arguments(argv=None, saved=None):
     arg("--batch-size", type=number(int, 1, 60000), metavar="N", help="(default: the recipe's)")
     arg("--lr", type=number(float, 1e-6, 100), metavar="RATE",
         help="learning rate: OneCycleLR's peak, the others' start (default: the recipe's)")
+    arg("--set", action="append", default=[], metavar="KEY=VALUE",
+        help="change any entry of RECIPE, as --set augment={} --set scheduler.max_lr=0.2; may be "
+             "repeated (default: none)")
     arg("--seed", type=number(int, 0, 2**32 - 1), default=0, metavar="S",
         help="decides the first weights, dropout, the images' order and augmentation (default: 0)")
     arg("--runs", type=number(int, 1, 1000), default=1, metavar="N",
         help="train N seeds from S on and close with mean and standard deviation (default: 1)")
     arg("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
         help="where to train; auto is the first there is of cuda, mps, cpu (default: auto)")
-    arg("--data-dir", metavar="FOLDER", type=os.path.abspath,
-        help="holds MNIST/raw/ (default: data/, else ../shared/mnist/, else downloaded to data/)")
+    arg("--data-dir", metavar="FOLDER",
+        help="holds MNIST/raw/ (default: data/, downloaded if it is not there)")
     arg("--out", metavar="FOLDER", help="gets a folder seedS, or seedS-2 ... (default: runs/MODEL)")
     arg("--holdout", type=number(int, 0, 59999), default=0, metavar="N",
-        help="judge by the last N training images, train on the others: for choices (default: 0)")
-    arg("--resume", metavar="FOLDER", help="continue the run that is in FOLDER (default: off)")
+        help="judge by N training images, train on the others: for choices (default: 0)")
+    arg("--fold", type=number(int, 0, 59999), metavar="K",
+        help="with --holdout: hold out images K*N to K*N+N-1 (default: the last N)")
+    arg("--resume", nargs="?", const="", metavar="FOLDER",
+        help="added to the command that began a run, go on after its last finished epoch; FOLDER: "
+             "the run's own folder (default: off; without FOLDER the newest of the seed)")
     arg("--dry-run", action="store_true",
         help="2 epochs on rendered digits, NOT MNIST: needs no data and no network (default: off)")
     arg("--no-progress", action="store_true", help="no progress bar (default: in a terminal, one)")
-    args = parser.parse_args(argv, argparse.Namespace(**(saved or {})))
-    if args.resume and (args.out or args.runs > 1):
-        parser.error("--out and --runs do not go with --resume, which continues one run in place")
+    args = parser.parse_args(argv)
+    if args.fold is not None and not args.holdout:
+        parser.error("--fold goes with --holdout")
+    if args.fold is not None and (args.fold + 1) * args.holdout > 60000:
+        parser.error(f"--fold {args.fold}: there are {60000 // args.holdout} parts of "
+                     f"{args.holdout} images, 0 to {60000 // args.holdout - 1}")
+    if args.dry_run and args.holdout:
+        parser.error("--holdout does not go with --dry-run, which has no MNIST")
+    if args.seed + args.runs > 2**32:
+        parser.error(f"--seed {args.seed} --runs {args.runs}: the last seed is above {2**32 - 1}")
+    if args.resume and args.runs > 1:
+        parser.error("--resume FOLDER continues one run; with --runs, --resume has no FOLDER")
     return args
 
 
-def load_data(args):
-    """[images, labels] to train on and [images, labels] to judge by, uint8 and int64."""
+def read_recipe(args):
+    """(path, Net, recipe): the model file's, with what the command line changes in the recipe."""
+    path, net_class, recipe = load_model_file(args.model)
     if args.dry_run:
-        print("*** DRY RUN on digits rendered on the fly, NOT MNIST ***")
-        return utils.rendered_digits(2000, seed=0), utils.rendered_digits(500, seed=1)
-    root = utils.find_mnist(args.data_dir)
-    train_set = utils.load_mnist(root, train=True)
-    if args.holdout:
-        return zip(*(part.split([60000 - args.holdout, args.holdout]) for part in train_set))
-    return train_set, utils.load_mnist(root, train=False)
+        recipe["epochs"] = 2
+    override(recipe, args.set)
+    recipe["epochs"] = args.epochs or recipe["epochs"]
+    recipe["batch_size"] = args.batch_size or recipe["batch_size"]
+    recipe = check_recipe(recipe, f"{path} with --set {' '.join(args.set)}" if args.set else path)
+    if args.lr:
+        part, key = rate_of(recipe)
+        recipe[part][key] = args.lr
+    n = number_of_images(args)
+    if recipe["batch_size"] > n:
+        raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}, the number "
+                        "of training images", 2)
+    return path, net_class, recipe
+
+
+def number_of_images(args):
+    """How many images there are to train on."""
+    return 2000 if args.dry_run else 60000 - args.holdout
+
+
+def load_data(args, recipe, device):
+    """((images, labels) to train on, (images, labels) to judge by) on the device, prepared as the
+    recipe asks for it. --holdout never opens the test set."""
+    if args.dry_run:
+        say("*** DRY RUN on digits rendered on the fly, NOT MNIST ***")
+        train_set = utils.rendered_digits(2000, seed=0)
+        test_set = utils.rendered_digits(500, seed=1)
+    elif args.holdout:
+        images, labels = utils.load_mnist(utils.find_mnist(args.data_dir), train=True)
+        first = 60000 - args.holdout if args.fold is None else args.fold * args.holdout
+        held_out = torch.zeros(60000, dtype=torch.bool)
+        held_out[first:first + args.holdout] = True
+        train_set = images[~held_out], labels[~held_out]
+        test_set = images[held_out], labels[held_out]
+    else:
+        root = utils.find_mnist(args.data_dir)
+        train_set = utils.load_mnist(root, train=True)
+        test_set = utils.load_mnist(root, train=False)
+    return [(utils.prepare(images.to(device), recipe), labels.to(device))
+            for images, labels in (train_set, test_set)]
 
 
 def main(argv=None):
     """Returns the exit status: 0, 1 (data, files, run), 2 (arguments, model file), 130 (Ctrl-C)."""
-    args, state, folder = parse_arguments(argv), None, None
+    argv = sys.argv[1:] if argv is None else argv
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # none, or a notebook's
+            stream.reconfigure(errors="replace")  # a terminal that knows no ± stops no run
+    args = parse_arguments(argv)
     try:
-        # 1. Whatever is wrong with the arguments, the checkpoint or the model file shows here.
-        if args.resume is not None:
-            folder = Path(args.resume)
-            state = utils.load(folder / "last.pt")
-            if not isinstance(state, dict) or not {"identity", "args"} <= state.keys():
-                raise UserError(f"{folder / 'last.pt'} is not a checkpoint of train.py")
-            args = parse_arguments(argv, state["args"])
-        path, net_class, recipe = load_model_file(args.model)
-        recipe["epochs"] = args.epochs or (2 if args.dry_run else recipe["epochs"])
-        recipe["batch_size"] = args.batch_size or recipe["batch_size"]
-        part, rate = (("scheduler", "max_lr") if recipe["scheduler"]["name"] == "OneCycleLR" else
-                      ("optimizer", "lr"))
-        recipe[part] |= {rate: args.lr} if args.lr else {}
-        n = 2000 if args.dry_run else 60000 - args.holdout
-        if recipe["batch_size"] > n:
-            raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}", 2)
-        rehearse(path, net_class, recipe, n % recipe["batch_size"] or recipe["batch_size"])
-        identity = recipe | {key: getattr(args, key) for key in ("seed", "holdout", "dry_run")}
-        identity["model file"] = path.read_text("utf-8", "replace")  # what a resumed run must share
-        differ = [key for key in identity if state and identity[key] != state["identity"].get(key)]
-        if differ:
-            raise UserError(f"{folder / 'last.pt'} comes from a run with another "
-                            f"{', '.join(differ)} than {path} and the command line give now")
+        path, net_class, recipe = read_recipe(args)
         device = utils.pick_device(args.device)
         utils.keep_memory()
-        print(f"Device: {describe_device(device)}, torch {torch.__version__}, threads: "
-              f"{torch.get_num_threads()}", flush=True)
-        # 2. The whole data set goes into the device's memory. Then the run, in a folder of its own.
-        train_set, test_set = ([part.to(device) for part in each] for each in load_data(args))
-        for each in (train_set, test_set):
-            each[0] = utils.deskew(each[0]) if recipe["deskew"] else each[0]
+        say(f"Device: {describe_device(device)}, torch {torch.__version__}, threads: "
+            f"{torch.get_num_threads()}")
+        layout, template = rehearse(path, net_class, recipe, number_of_images(args), device)
+        data = load_data(args, recipe, device)
         if args.runs > 1:  # each loads the data again, but what is wrong with it is said once
-            return run_seeds(args, sys.argv[1:] if argv is None else argv, device)
-        folder = folder or new_folder(args, path.stem)
-        run(args, path, net_class, recipe, identity, train_set, test_set, folder, state)
-        return 0
-    except (UserError, OSError) as error:  # OSError: no right to write, disk full, ...
-        reason = f"{error.filename}: {error.strerror}" if getattr(error, "filename", 0) else error
-        print(f"train.py: error: {reason}", file=sys.stderr)
-        return getattr(error, "status", 1)
-    except KeyboardInterrupt:
-        if args.runs == 1:  # else each run says this for itself
-            saved = folder and (folder / "last.pt").exists()
-            print("\nInterrupted. " + ("The last finished epoch is saved; continue with:\n  python "
-                  f"train.py --resume {shlex.quote(str(folder))}" if saved else
-                  "No epoch was finished, so there is nothing to resume."), file=sys.stderr)
+            return run_seeds(args, argv, path, recipe["epochs"], device)
+        return run(args, path, net_class, recipe, layout, template, data)
+    except UserError as error:
+        complain(f"error: {error}")
+        if error.__cause__:
+            traceback.print_exception(error.__cause__)
+        return error.status
+    except OSError as error:  # no right to write, disk full, ...
+        complain(f"error: {error.filename}: {error.strerror}" if error.filename else
+                 f"error: {error}")
+        return 1
+    except KeyboardInterrupt as stop:
+        complain(f"interrupted. {stop}")
         return 130
 
 
+def complain(text):
+    """A message on standard error, if there is one."""
+    if sys.stderr:
+        print(f"train.py: {text}", file=sys.stderr)
+
+
 if __name__ == "__main__":
-    sys.stdout.reconfigure(errors="replace")  # a terminal that knows no ± stops no run
     sys.exit(main())

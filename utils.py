@@ -1,20 +1,25 @@
-"""What train.py stands on: device, data, augmentation, evaluation, files, plots.
-Plain functions in the order in which a run needs them; none of them knows a particular net."""
+"""What train.py stands on: device, data, augmentation, evaluation, receptive field, files, plots.
+Plain functions in the order in which a run needs them. None of them knows a particular net."""
 
 import contextlib
+import copy
+import csv
 import ctypes
 import hashlib
 import io
 import math
 import os
 import socket
+import stat
+import sys
+import time
 import zipfile
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw, ImageFont
+from torch import nn
 
 HERE = Path(__file__).resolve().parent
 MEAN, STD = 0.1307, 0.3081  # of all training pixels on the scale 0..1; a test recomputes them
@@ -29,27 +34,56 @@ RAW_FILES = {  # bytes and MD5. torchvision checks the archives it downloads, bu
 
 
 class UserError(Exception):
-    """Something the user can put right; main() prints the message alone and exits with `status`."""
+    """Something the user can put right; main() prints the message and exits with `status`."""
+
     def __init__(self, message, status=1):
         super().__init__(message)
         self.status = status
 
 
+# ---- words -------------------------------------------------------------------------------------
+def say(text):
+    """Print to standard output. A run is worth more than its log: when nobody reads any more
+    (`| head -1`), what follows is dropped."""
+    try:
+        print(text, flush=True)
+    except (OSError, ValueError):  # a closed pipe, a closed file
+        sys.stdout = open(os.devnull, "w")
+
+
+def warn(text):
+    """Print a warning to standard error."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(f"warning: {text}", file=sys.stderr, flush=True)
+
+
+def table(header, rows):
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "".join(f"| {' | '.join(map(str, line))} |\n" for line in lines)
+
+
 # ---- device and data ---------------------------------------------------------------------------
 def pick_device(name="auto"):
     """The torch.device `name`; "auto": the first of cuda, mps, cpu. Raises UserError (status 2)."""
-    available = (["cuda"] * torch.cuda.is_available() + ["mps"] * torch.backends.mps.is_available()
-                 + ["cpu"])
-    if name != "auto" and name not in available:
+    available = ["cpu"]
+    if torch.backends.mps.is_available():
+        available.insert(0, "mps")
+    if torch.cuda.is_available():
+        available.insert(0, "cuda")
+    if name == "auto":
+        name = available[0]
+    if name not in available:
         raise UserError(f"--device {name}: torch {torch.__version__} finds no such device here; "
                         f"available: {', '.join(available)}", 2)
-    return torch.device(available[0] if name == "auto" else name)
+    return torch.device(name)
 
 
 def keep_memory():
     """Have glibc keep what is freed, or every step gets its memory anew, zeroed page by page."""
+    threshold, trim = -3, -1  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD of malloc.h, in bytes
     with contextlib.suppress(AttributeError, TypeError):  # another C library
-        for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD: in bytes
+        for option in (threshold, trim):
             ctypes.CDLL(None).mallopt(option, 2**31 - 1)
 
 
@@ -60,36 +94,46 @@ def find_mnist(data_dir=None):
     for place in places:
         if all((place / "MNIST" / "raw" / name).is_file() for name in RAW_FILES):
             return place
-    looked = " or ".join(map(str, places))
-    print(f"MNIST is not in {looked}: downloading it into {places[0]}", flush=True)
+    root = places[0]
+    say(f"MNIST is not in {root}: downloading it")
     socket.setdefaulttimeout(20)  # seconds; torchvision sets none and might wait for ever
     try:
         from torchvision import datasets  # here, because importing it takes as long as torch
         with contextlib.redirect_stdout(io.StringIO()):  # the mirrors' failures: see below
-            datasets.MNIST(places[0], download=True)
+            datasets.MNIST(root, download=True)
     except Exception as error:  # a dozen kinds: no network, no right to write, half an archive ...
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"MNIST is not in {looked}, and the download failed:\n  "
-            f"{' '.join(str(error).split()) or type(error).__name__}\n"
+            f"MNIST is not in {root}, and the download failed:\n  {reason}\n"
             f"Run this again where there is a network; or put these four files into\n"
-            f"{places[0] / 'MNIST' / 'raw'}/:\n  {'  '.join(RAW_FILES)}\n"
+            f"{root / 'MNIST' / 'raw'}/:\n  {'  '.join(RAW_FILES)}\n"
             "or name a folder that holds MNIST/raw/ with --data-dir.") from None
-    return places[0]
+    return root
+
+
+def read_raw(path):
+    """The bytes of a raw MNIST file. Raises UserError if they are not exactly the published ones;
+    the size is compared first, because a wrong file may be too large to read."""
+    size, md5 = RAW_FILES[path.name]
+    found = path.stat().st_size
+    described = f"{found} bytes"
+    if found == size:
+        data = path.read_bytes()
+        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+        if digest == md5:
+            return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+        described += f", MD5 {digest}"
+    raise UserError(f"{path} is damaged: {described}, expected {size} bytes, MD5 {md5}. "
+                    "Delete it and run again.")
 
 
 def load_mnist(root, train):
     """The 60,000 training or the 10,000 test images (N, 28, 28) uint8 and their labels (N,) int64.
     Raises UserError if a raw file is not, byte for byte, the published one."""
-    contents = []
-    for kind in ("images-idx3", "labels-idx1"):
-        path = Path(root, "MNIST", "raw", f"{'train' if train else 't10k'}-{kind}-ubyte")
-        data, (size, md5) = path.read_bytes(), RAW_FILES[path.name]
-        found = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if (len(data), found) != (size, md5):
-            raise UserError(f"{path} is damaged: {len(data)} bytes, MD5 {found}, expected {size} "
-                            f"bytes, MD5 {md5}. Delete it and run again.")
-        contents.append(torch.frombuffer(bytearray(data), dtype=torch.uint8))
-    return contents[0][16:].view(-1, 28, 28), contents[1][8:].long()  # behind the files' headers
+    prefix = Path(root, "MNIST", "raw", "train" if train else "t10k")
+    images = read_raw(Path(f"{prefix}-images-idx3-ubyte"))
+    labels = read_raw(Path(f"{prefix}-labels-idx1-ubyte"))
+    return images[16:].view(-1, 28, 28), labels[8:].long()  # behind the files' headers
 
 
 def rendered_digits(n, seed):
@@ -106,11 +150,29 @@ def rendered_digits(n, seed):
     return warp(images, thetas).round().to(torch.uint8).squeeze(1), labels
 
 
-# ---- deskewing, augmentation, batches, evaluation ----------------------------------------------
+# ---- preparation -------------------------------------------------------------------------------
+def as_uint8(images):
+    """Images (N, 28, 28) or (N, 1, 28, 28), ink high, as uint8 (N, 28, 28). Floats lie on 0..1, as
+    torchvision's ToTensor() gives them. Raises ValueError for anything else; never changes what it
+    is given."""
+    if images.dim() == 4 and images.shape[1] == 1:
+        images = images.squeeze(1)
+    if images.dim() != 3 or images.shape[1:] != (28, 28):
+        raise ValueError(f"images are {tuple(images.shape)}, expected (N, 28, 28)")
+    if images.dtype == torch.uint8:
+        return images
+    on_unit_scale = images.is_floating_point() and ((images >= 0) & (images <= 1)).all()
+    if not on_unit_scale:
+        raise ValueError("images are neither uint8 nor floats from 0 to 1")
+    return (255 * images).round().to(torch.uint8)
+
+
 def deskew(images):
-    """uint8 images (N, 28, 28), each sheared along its rows about the ink's centre until x and y of
-    the ink are uncorrelated: slanted digits stand upright, and no label is needed. An old remedy,
-    as in LeCun et al. 1998 (http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf)."""
+    """Images as as_uint8() takes them, each sheared along its rows about the ink's centre until x
+    and y of the ink are uncorrelated: slanted digits stand upright, and no label is needed. uint8
+    (N, 28, 28). An old remedy, as in LeCun et al. 1998
+    (http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf)."""
+    images = as_uint8(images)
     upright, centres = torch.empty_like(images), CENTRES.to(images.device)
     for batch, result in zip(images.split(1000), upright.split(1000)):
         ink = batch.float()
@@ -124,6 +186,17 @@ def deskew(images):
     return upright
 
 
+def normalise(images):
+    """uint8 images (B, 28, 28) as floats (B, 1, 28, 28) of zero mean and unit variance."""
+    return standardise(images.unsqueeze(1).float())
+
+
+def standardise(images):
+    """Float images on the scale 0..255 to zero mean and unit variance, in place."""
+    return images.sub_(255 * MEAN).div_(255 * STD)
+
+
+# ---- augmentation and batches ------------------------------------------------------------------
 def affine_matrix(angle, shift_x, shift_y, scale, shear):
     """Output-to-input matrices (N, 2, 3) from five tensors (N,): angle and shear in degrees, shifts
     in pixels, scale a factor, as in torchvision.transforms.functional.affine, shear along x."""
@@ -140,15 +213,17 @@ def draw_affine(n, augment, generator):
     augment: a dict with any of rotate, shear (degrees), shift (pixels), scale (a fraction below
     1). Raises ValueError for anything else in it."""
     strengths = dict(rotate=0, shift=0, scale=0, shear=0) | augment
-    if len(strengths) > 4 or not all(0 <= s < math.inf for s in strengths.values()) \
+    known = len(strengths) == 4
+    if not known or not all(0 <= strength < math.inf for strength in strengths.values()) \
             or strengths["scale"] >= 1 or strengths["shift"] > 28:
         raise ValueError(f"augment is {augment}; expected strengths >= 0 for any of rotate, shear "
                          "(degrees), shift (at most 28 pixels), scale (below 1)")
     if not any(strengths.values()):
         return None
-    rotate, shift, scale, shear = strengths.values()
+    rotate, shift, scale, shear = (strengths[key] for key in ("rotate", "shift", "scale", "shear"))
+    bounds = torch.tensor([rotate, shift, shift, scale, shear])
     draws = torch.rand(5, n, generator=generator) * 2 - 1
-    angle, x, y, zoom, slant = draws * torch.tensor([rotate, shift, shift, scale, shear])[:, None]
+    angle, x, y, zoom, slant = draws * bounds[:, None]
     return affine_matrix(angle, x, y, 1 + zoom, slant)
 
 
@@ -162,11 +237,6 @@ def warp(images, thetas):
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-def normalise(images):
-    """Float images on the scale 0..255 to zero mean and unit variance, in place."""
-    return images.sub_(255 * MEAN).div_(255 * STD)
-
-
 def batches(images, labels, batch_size, generator, augment):
     """One epoch: yields normalised images (B, 1, 28, 28) and labels (B,), every image once; the
     last batch may be smaller. images (N, 28, 28) uint8 and labels (N,) lie on the device,
@@ -174,46 +244,203 @@ def batches(images, labels, batch_size, generator, augment):
     alone, not on the device nor on dropout."""
     order = torch.randperm(len(images), generator=generator).to(images.device)
     thetas = draw_affine(len(images), augment, generator)
-    thetas = None if thetas is None else thetas.to(images.device)  # one copy an epoch
+    if thetas is not None:
+        thetas = thetas.to(images.device)  # one copy an epoch
     for start in range(0, len(images), batch_size):
         index = order[start:start + batch_size]
         batch = images.index_select(0, index).unsqueeze(1).float()  # images[index], but faster
         if thetas is not None:  # before normalising, so that zeros from outside are background
             batch = warp(batch, thetas[start:start + batch_size])
-        yield normalise(batch), labels[index]
+        yield standardise(batch), labels[index]
 
 
+# ---- evaluation --------------------------------------------------------------------------------
 @torch.inference_mode()
-def evaluate(net, images, labels, batch_size=500):
-    """Mean cross-entropy, accuracy in percent, and predictions (N,) of `net`, set to eval mode."""
+def forward(net, images, batch_size=500):
+    """Logits (N, 10) of `net`, set to eval mode, for images as as_uint8() takes them."""
     net.eval()
-    logits = torch.cat([net(normalise(batch.unsqueeze(1).float()))
-                        for batch in images.split(batch_size)])
+    batches = as_uint8(images).split(batch_size)
+    return torch.cat([net(normalise(batch)) for batch in batches])
+
+
+def evaluate(net, images, labels):
+    """Mean cross-entropy, accuracy in percent, and predicted digits (N,) of `net` for images as
+    as_uint8() takes them, prepared already (deskewed, if the recipe says so)."""
+    logits = forward(net, images)
     predictions = logits.argmax(dim=1)
     accuracy = 100 * (predictions == labels).sum().item() / len(labels)
     return F.cross_entropy(logits, labels).item(), accuracy, predictions
 
 
+def prepare(images, recipe):
+    """Raw images, as as_uint8() takes them, as a net with this RECIPE wants them."""
+    return deskew(images) if recipe.get("deskew") else as_uint8(images)
+
+
+def predict(net, images, recipe):
+    """Probabilities (N, 10) of the ten digits for raw images: uint8 or floats from 0 to 1,
+    (N, 28, 28) or (N, 1, 28, 28), ink high, straight from MNIST. They are prepared as `recipe`,
+    the RECIPE of the net's model file, asks for it."""
+    device = next(net.parameters()).device
+    return forward(net, prepare(images.to(device), recipe)).softmax(dim=1)
+
+
+# ---- receptive field ---------------------------------------------------------------------------
+def windows(output):
+    """The side in pixels of what a unit of `output` (784, C, ...) sees, the largest of all units;
+    image i of the 784 was NaN at pixel i."""
+    reached = output.isnan()
+    if output.dim() == 4:
+        reached = reached.any(dim=1)  # the channels of a place see the same window
+    reached = reached.reshape(28, 28, -1)  # row and column of the pixel, unit
+    sides = []
+    for lines in (reached.any(dim=1), reached.any(dim=0)):  # (28, units)
+        first = lines.int().argmax(dim=0)
+        last = 27 - lines.flip(0).int().argmax(dim=0)
+        sides.append(torch.where(lines.any(dim=0), last - first + 1, 0).max().item())
+    return max(sides)
+
+
+def geometry(module, side):
+    """(kernel, stride, padding, dilation) of a layer whose input maps are `side` pixels wide; None
+    for a layer that looks at each pixel alone."""
+    def one(value):
+        return max(value) if isinstance(value, tuple) else value
+
+    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
+        kernel = side // one(module.output_size)
+        return kernel, kernel, 0, 1
+    if not hasattr(module, "kernel_size"):
+        return None
+    padding = "" if isinstance(module.padding, str) else one(module.padding)
+    return one(module.kernel_size), one(module.stride), padding, one(getattr(module, "dilation", 1))
+
+
+@torch.no_grad()
+def receptive_field(net):
+    """What each layer of any net sees of its 28×28 pixels: a list of dicts, in the order in which
+    the layers run. BatchNorm, activations and the like, which look at one pixel each, are counted
+    with the layer before.
+
+    layer, kernel, stride, padding: as the module says, "" where it does not
+    output: its shape without the batch
+    window: side of the square of pixels that reaches one of its units, clipped to the image.
+        Measured: of 784 images, image i is NaN at pixel i, and NaN spreads to what pixel i reaches
+    theory, jump: side and distance of the windows on an image without edges, by the recurrence of
+        https://distill.pub/2019/computing-receptive-fields; None unless the net is one chain of
+        modules
+    parameters: each counted once; the last row has those of no layer, and the logits' window"""
+    net = copy.deepcopy(net).cpu().eval()
+    net = net.to(memory_format=torch.contiguous_format)
+    rows, counted = [], set()
+    chain = dict(output=None, whole=True, side=28, theory=1, jump=1)
+
+    def new_parameters(module):
+        fresh = {id(p): p.numel() for p in module.parameters() if id(p) not in counted}
+        counted.update(fresh)
+        return sum(fresh.values())
+
+    def record(module, inputs, output):
+        if not isinstance(output, torch.Tensor) or len(output) != 784:
+            chain["whole"] = False
+            return
+        if chain["output"] is not None and inputs[0] is not chain["output"]:
+            chain["whole"] = False
+        kernel, stride, padding, dilation = geometry(module, chain["side"]) or ("", "", "", 1)
+        if kernel:
+            chain["theory"] += (kernel - 1) * dilation * chain["jump"]
+            chain["jump"] *= stride
+        if isinstance(module, nn.Linear):  # sees the whole map
+            chain["theory"] += (chain["side"] - 1) * chain["jump"]
+            chain["side"] = 1
+        if output.dim() == 4:
+            chain["side"] = output.shape[-1]
+        chain["output"] = output
+        window, parameters = windows(output), new_parameters(module)
+        looks = kernel or isinstance(module, nn.Linear)
+        if rows and not looks and window == rows[-1]["window"]:
+            rows[-1]["parameters"] += parameters
+            return
+        rows.append(dict(layer=type(module).__name__, kernel=kernel, stride=stride, padding=padding,
+                         output=tuple(output.shape[1:]), window=window, theory=chain["theory"],
+                         jump=chain["jump"], parameters=parameters))
+
+    for module in net.modules():
+        if not list(module.children()):
+            module.register_forward_hook(record)
+    images = torch.zeros(784, 1, 28, 28, dtype=torch.double)
+    images.view(784, 784).fill_diagonal_(math.nan)
+    logits = net.double()(images)
+    if logits is not chain["output"]:
+        chain["whole"] = False
+    rows.append(dict(layer="logits", kernel="", stride="", padding="", theory=chain["theory"],
+                     output=tuple(logits.shape[1:]), window=windows(logits), jump=chain["jump"],
+                     parameters=new_parameters(net)))
+    if not chain["whole"]:
+        for row in rows:
+            row.update(theory=None, jump=None)
+    return rows
+
+
+def receptive_field_table(net):
+    """receptive_field() as a Markdown table, closed by the number of parameters."""
+    rows = receptive_field(net)
+    columns = ["layer", "kernel", "stride", "padding", "output", "window", "parameters"]
+    if rows[0]["theory"]:
+        columns[6:6] = ["theory", "jump"]
+    names = dict(window="sees (pixels)", theory="without edges")
+    lines = []
+    for number, row in enumerate(rows, 1):
+        row["output"] = "×".join(map(str, row["output"]))
+        row["layer"] = f"{number} {row['layer']}" if row["layer"] != "logits" else "logits"
+        row["parameters"] = f"{row['parameters']:,}"
+        lines.append([row[column] for column in columns])
+    total = sum(p.numel() for p in net.parameters())
+    return table([names.get(column, column) for column in columns], lines) \
+        + f"\nParameters: {total:,}.\n"
+
+
 # ---- files of a run ----------------------------------------------------------------------------
 def write(path, data):
-    """Write bytes or str so that a kill at any moment leaves the old or the new, never half."""
-    beside = Path(f"{path}.part")
-    with open(beside, "wb") as file:
-        file.write(data.encode() if isinstance(data, str) else data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    """Write bytes or str so that a kill at any moment leaves the old or the new, never half. What
+    another program holds for a moment is tried again. Raises UserError naming the file."""
+    beside = Path(f"{path}.{os.getpid()}.part")  # a name of this process's own
+    try:
+        with open(beside, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        for attempt in range(10):
+            try:
+                os.replace(beside, path)
+                return
+            except PermissionError:  # on Windows, a spreadsheet or a virus scanner has it open
+                if attempt == 9:
+                    raise
+                time.sleep(0.1)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def write_csv(path, rows):
     """rows: dicts with the same keys, which become the header."""
-    write(path, "\n".join(",".join(map(str, line)) for line in [rows[0], *(
-        row.values() for row in rows)]) + "\n")
+    lines = [rows[0].keys(), *(row.values() for row in rows)]
+    write(path, "".join(",".join(map(str, line)) + "\n" for line in lines))
+
+
+def read_csv(path):
+    """The rows of a CSV file as dicts of text."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 def save(path, state):
     """torch.save, but never half a file."""
-    torch.save(state, buffer := io.BytesIO())
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     write(path, buffer.getbuffer())
 
 
@@ -221,20 +448,39 @@ def load(path):
     """What save() wrote, on the CPU. Raises UserError if it is missing, damaged or foreign. The
     zip's checksums come first, because torch.load ignores them; weights_only runs no code."""
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # a fifo would wait for ever
+            raise UserError(f"{path} is not a regular file")
         with zipfile.ZipFile(path) as archive:
+            packed = [member for member in archive.infolist() if member.compress_type]
+            if packed:  # torch stores; what is compressed may unpack to any size
+                raise zipfile.BadZipFile("compressed")
             if archive.testzip():
-                raise zipfile.BadZipFile(f"wrong checksum of {archive.testzip()}")
+                raise zipfile.BadZipFile("wrong checksum")
         return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such checkpoint") from None
-    except Exception as error:  # zipfile, pickle and torch have a dozen kinds for damaged files
-        raise UserError(f"{path} is damaged or not a checkpoint: {str(error)[:99]!r}") from None
+    except PermissionError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except UserError:
+        raise
+    except Exception:  # zipfile, pickle and torch have a dozen kinds for damaged files
+        raise UserError(f"{path} is damaged or not a checkpoint of train.py") from None
 
 
 # ---- plots -------------------------------------------------------------------------------------
+def new_figure(**options):
+    """A matplotlib Figure that needs no window."""
+    try:
+        from matplotlib.figure import Figure
+    except ValueError:  # MPLBACKEND names a backend that is not installed here, as a notebook's
+        os.environ["MPLBACKEND"] = "agg"
+        from matplotlib.figure import Figure
+    return Figure(layout="constrained", **options)
+
+
 def plot(title, xlabel, ylabel, lines):
     """Figure with one line for each label in `lines`, a dict label -> (xs, ys)."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    figure = new_figure(figsize=(7, 4.5))
     axes = figure.add_subplot(title=title, xlabel=xlabel, ylabel=ylabel)
     for label, (xs, ys) in lines.items():
         axes.plot(xs, ys, marker="." if len(xs) < 100 else "", label=label)
@@ -246,17 +492,22 @@ def plot(title, xlabel, ylabel, lines):
 def curves(rows, rates, title):
     """{file name: Figure}: accuracy and loss over epochs, learning rate over steps.
     rows: those of metrics.csv. rates: the learning rate of every step."""
-    epochs, parts = [row["epoch"] for row in rows], [key[:-4] for key in rows[0] if "_acc" in key]
-    accuracy, loss = ({f"{part}: {rows[-1][f'{part}_{key}']:{digits}}{unit} at the end": (
-        epochs, [row[f"{part}_{key}"] for row in rows]) for part in parts}
-        for key, digits, unit in (("acc", ".2f", "%"), ("loss", ".4f", "")))
+    epochs = [row["epoch"] for row in rows]
+    judged = "val" if "val_acc" in rows[0] else "test"
+    accuracy, loss = {}, {}
+    notes = dict(train=" (augmented images, smoothed labels)", test="", val="")
+    for part in ("train", judged):
+        accuracies = [row[f"{part}_acc"] for row in rows]
+        losses = [row[f"{part}_loss"] for row in rows]
+        accuracy[f"{part}: {accuracies[-1]:.2f}% at the end"] = epochs, accuracies
+        loss[f"{part}{notes[part]}: {losses[-1]:.4f} at the end"] = epochs, losses
+    lowest = min(min(ys[1:] or ys) for _, ys in accuracy.values())  # epoch 1 may start below
     accuracy[f"target: {TARGET}%"] = epochs, [TARGET] * len(epochs)
     steps = {f"highest: {max(rates):.4g}": (range(1, len(rates) + 1), rates)}
     figures = {"accuracy.png": plot(title, "epoch", "accuracy (%)", accuracy),
                "loss.png": plot(title, "epoch", "loss (cross-entropy)", loss),
                "learning_rate.png": plot(title, "step", "learning rate", steps)}
-    low = min(y for _, ys in accuracy.values() for y in ys[1:] or ys)  # epoch 1 may start below
-    figures["accuracy.png"].axes[0].set_ylim(math.floor(min(low, 98.9)), 100)
+    figures["accuracy.png"].axes[0].set_ylim(math.floor(min(lowest, 98.9)), 100)
     figures["loss.png"].axes[0].set_yscale("log")
     return figures
 
@@ -265,12 +516,13 @@ def mistakes(images, labels, predictions, title, most=60):
     """Figure of the first misclassified of images (N, 28, 28): index: true label → prediction."""
     wrong = (predictions != labels).nonzero().flatten().tolist()
     lines = max(1, math.ceil(min(len(wrong), most) / 10))
-    figure = Figure(figsize=(10, 0.8 + 1.2 * lines), layout="constrained")
+    figure = new_figure(figsize=(10, 0.8 + 1.2 * lines))
     shown = f"the first {most}: " if len(wrong) > most else ""
     figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → guess")
-    for axes, i in zip(figure.subplots(lines, 10, squeeze=False).flat, wrong + [None] * 10):
+    panels = figure.subplots(lines, 10, squeeze=False).flat
+    for axes in panels:
         axes.axis("off")
-        if i is not None:
-            axes.imshow(images[i].numpy(), cmap="gray_r", vmin=0, vmax=255)
-            axes.set_title(f"{i}: {labels[i]} → {predictions[i]}", fontsize=8)
+    for axes, i in zip(panels, wrong):
+        axes.imshow(images[i].numpy(), cmap="gray_r", vmin=0, vmax=255)
+        axes.set_title(f"{i}: {labels[i]} → {predictions[i]}", fontsize=8)
     return figure

@@ -1,0 +1,209 @@
+"use strict";
+// The engine: what the nets compute, in plain JavaScript. weights.js holds each net as a flat list
+// of operations; a value is a map { channels, height, width, data } with data row by row.
+
+// ---- the operations ---------------------------------------------------------------------------
+
+// Numbers from the base64 text in weights.js. export.py wrote them with the low byte first, as
+// every browser's machine has them.
+function decode(text, Kind) {
+  return new Kind(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer);
+}
+
+// Convolution: every output is the sum of weight × input over a window, and a bias. With groups, the
+// channels fall into so many parts that do not see each other.
+function conv(step, input, output) {
+  const { kernel, stride, padding, groups, weight, bias } = step;
+  const outputs = output.channels / groups;  // channels of one group
+  const inputs = input.channels / groups;
+  let at = 0;  // where the next output goes
+  for (let channel = 0; channel < output.channels; channel++) {
+    const first = Math.floor(channel / outputs) * inputs;  // the group's first input channel
+    for (let y = 0; y < output.height; y++) {
+      for (let x = 0; x < output.width; x++) {
+        let sum = bias ? bias[channel] : 0;
+        // The part of the window that lies on the input; beyond its edge are zeros.
+        const top = y * stride - padding, left = x * stride - padding;
+        const fromY = Math.max(0, -top), toY = Math.min(kernel, input.height - top);
+        const fromX = Math.max(0, -left), toX = Math.min(kernel, input.width - left);
+        for (let i = 0; i < inputs; i++) {
+          for (let dy = fromY; dy < toY; dy++) {
+            let from = ((first + i) * input.height + top + dy) * input.width + left + fromX;
+            let by = ((channel * inputs + i) * kernel + dy) * kernel + fromX;
+            for (let dx = fromX; dx < toX; dx++) sum += input.data[from++] * weight[by++];
+          }
+        }
+        output.data[at++] = sum;
+      }
+    }
+  }
+}
+
+// Max and average pool: one number for each window of each channel. Only a max pool is padded, and
+// what lies beyond the edge never is the maximum.
+function pool(step, input, output) {
+  const { kind, kernel, stride, padding } = step;
+  let at = 0;
+  for (let channel = 0; channel < output.channels; channel++) {
+    for (let y = 0; y < output.height; y++) {
+      for (let x = 0; x < output.width; x++) {
+        const top = y * stride - padding, left = x * stride - padding;
+        let sum = 0, most = -Infinity;
+        for (let row = Math.max(0, top); row < Math.min(input.height, top + kernel); row++) {
+          for (let col = Math.max(0, left); col < Math.min(input.width, left + kernel); col++) {
+            const value = input.data[(channel * input.height + row) * input.width + col];
+            sum += value;
+            most = Math.max(most, value);
+          }
+        }
+        output.data[at++] = kind === "maxpool" ? most : sum / kernel ** 2;
+      }
+    }
+  }
+}
+
+// A BatchNorm that does not follow a convolution: a factor and a summand for each channel.
+function affine(step, input, output) {
+  const size = input.height * input.width;
+  for (let i = 0; i < input.data.length; i++) {
+    const channel = Math.floor(i / size);
+    output.data[i] = input.data[i] * step.scale[channel] + step.shift[channel];
+  }
+}
+
+function relu(step, input, output) {
+  input.data.forEach((x, i) => { output.data[i] = Math.max(0, x); });
+}
+
+// GELU: x times the probability that a normal random number is below x.
+function gelu(step, input, output) {
+  input.data.forEach((x, i) => { output.data[i] = 0.5 * x * (1 + erf(x / Math.SQRT2)); });
+}
+
+// The error function to 7 digits: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
+function erf(x) {
+  const t = 1 / (1 + 0.3275911 * Math.abs(x));
+  const polynomial = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741
+    + t * (-1.453152027 + t * 1.061405429))));
+  return Math.sign(x) * (1 - polynomial * Math.exp(-x * x));
+}
+
+// Every output is a weighted sum of all inputs, and a bias.
+function linear(step, input, output) {
+  const n = input.data.length;
+  for (let i = 0; i < output.data.length; i++) {
+    let sum = step.bias ? step.bias[i] : 0;
+    for (let j = 0; j < n; j++) sum += step.weight[i * n + j] * input.data[j];
+    output.data[i] = sum;
+  }
+}
+
+const COMPUTE = { conv, affine, maxpool: pool, avgpool: pool, relu, gelu, linear };
+
+// ---- the net ----------------------------------------------------------------------------------
+
+// Once, when the page is loaded: the weights as numbers.
+for (const net of Object.values(NETS)) {
+  for (const step of net.operations) {
+    for (const key of ["weight", "bias", "scale", "shift"]) {
+      if (step[key]) step[key] = decode(step[key], Float32Array);
+    }
+  }
+}
+
+// All maps that a net computes of 784 numbers 0..255: first the normalised image, then each
+// operation's output. The last one holds the ten logits.
+function computeMaps(net, pixels) {
+  const image = Float32Array.from(pixels, value => (value / 255 - MEAN) / STD);
+  const maps = [{ channels: 1, height: 28, width: 28, data: image }];
+  for (const step of net.operations) {
+    const [channels, height = 1, width = 1] = step.shape;
+    const output = { channels, height, width, data: new Float32Array(channels * height * width) };
+    COMPUTE[step.kind](step, maps.at(-1), output);
+    maps.push(output);
+  }
+  return maps;
+}
+
+// Logits to probabilities. The largest is subtracted first, or the exponentials might overflow.
+function softmax(logits) {
+  const most = Math.max(...logits);
+  const parts = Array.from(logits, logit => Math.exp(logit - most));
+  const sum = parts.reduce((a, b) => a + b);
+  return parts.map(part => part / sum);
+}
+
+// What the net sees of 784 numbers: set upright, if its recipe says so.
+function netInput(net, pixels) {
+  return net.deskew ? deskew(pixels) : Array.from(pixels);
+}
+
+// 784 numbers 0..255 (ink is high, as MNIST stores it, not deskewed) and 1, 2 or 3, to ten
+// probabilities.
+function classify(pixels, model) {
+  const net = NETS[model];
+  return softmax(computeMaps(net, netInput(net, pixels)).at(-1).data);
+}
+
+// ---- deskewing: utils.deskew, line by line ------------------------------------------------------
+
+// 784 numbers, sheared along their rows about the ink's centre until x and y of the ink are
+// uncorrelated. Coordinates are those of the pixels' centres on a grid that runs from -1 to 1.
+function deskew(pixels) {
+  const centre = i => (i + 0.5) / 14 - 1;
+  let ink = 0, sumY = 0, covariance = 0, variance = 0;
+  for (let i = 0; i < 784; i++) {
+    ink += pixels[i];
+    sumY += pixels[i] * centre(Math.floor(i / 28));
+  }
+  const meanY = sumY / Math.max(ink, 1);  // an empty image has no ink
+  for (let i = 0; i < 784; i++) {
+    const dy = centre(Math.floor(i / 28)) - meanY;
+    covariance += pixels[i] * centre(i % 28) * dy;
+    variance += pixels[i] * dy * dy;
+  }
+  const slope = covariance / Math.max(variance, 1);
+
+  // Each output pixel comes from its own row, `slope` to the side for every step down: a mixture of
+  // the two pixels between which the place lies.
+  return Array.from({ length: 784 }, (_, i) => {
+    const row = Math.floor(i / 28);
+    const x = centre(i % 28) + slope * (centre(row) - meanY);
+    const place = (x + 1) * 14 - 0.5;
+    const left = Math.floor(place), part = place - left;
+    const at = column => column >= 0 && column < 28 ? pixels[row * 28 + column] : 0;
+    return Math.round(at(left) * (1 - part) + at(left + 1) * part);
+  });
+}
+
+// ---- receptive fields and cost ----------------------------------------------------------------
+
+// The window of input pixels that unit (y, x) of operation `index` sees: { top, bottom, left, right },
+// all within it. Backwards through the list, a window grows; what hangs over a map's edge
+// sees zeros there and is cut off.
+function receptiveField(net, index, y, x) {
+  let window = { top: y, bottom: y, left: x, right: x };
+  for (let i = index; i >= 0; i--) {
+    const { kind, kernel, stride, padding } = net.operations[i];
+    const [, height = 1, width = 1] = i > 0 ? net.operations[i - 1].shape : [1, 28, 28];
+    if (kind === "linear") {
+      window = { top: 0, bottom: height - 1, left: 0, right: width - 1 };
+    } else if (kernel) {
+      window = {
+        top: Math.max(0, window.top * stride - padding),
+        bottom: Math.min(height - 1, window.bottom * stride - padding + kernel - 1),
+        left: Math.max(0, window.left * stride - padding),
+        right: Math.min(width - 1, window.right * stride - padding + kernel - 1),
+      };
+    }
+  }
+  return window;
+}
+
+// How many multiplications an operation takes for one image, activations not counted.
+function multiplications(step) {
+  const outputs = step.shape.reduce((a, b) => a * b);
+  if (step.kind === "conv") return outputs * step.weight.length / step.shape[0];
+  if (step.kind === "affine") return outputs;
+  return step.kind === "linear" ? step.weight.length : 0;
+}
