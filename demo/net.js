@@ -10,33 +10,44 @@ function decode(text, Kind) {
   return new Kind(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer);
 }
 
-// Convolution: every output is the sum of weight × input over a window, and a bias. With groups, the
-// channels fall into so many parts that do not see each other.
+// Convolution: every output is a bias and the sum of weight × input over a window. One weight after
+// the other is added to all outputs that it counts for, row by row, which is several times as fast
+// as one output after the other. With groups, the channels fall into that many parts that do not see
+// each other.
 function conv(step, input, output) {
   const { kernel, stride, padding, groups, weight, bias } = step;
-  const outputs = output.channels / groups;  // channels of one group
-  const inputs = input.channels / groups;
-  let at = 0;  // where the next output goes
+  const inputs = input.channels / groups;  // channels that one output channel sees
+  const mapSize = output.height * output.width;
+  let next = 0;  // of the weights
   for (let channel = 0; channel < output.channels; channel++) {
-    const first = Math.floor(channel / outputs) * inputs;  // the group's first input channel
-    for (let y = 0; y < output.height; y++) {
-      for (let x = 0; x < output.width; x++) {
-        let sum = bias ? bias[channel] : 0;
-        // The part of the window that lies on the input; beyond its edge are zeros.
-        const top = y * stride - padding, left = x * stride - padding;
-        const fromY = Math.max(0, -top), toY = Math.min(kernel, input.height - top);
-        const fromX = Math.max(0, -left), toX = Math.min(kernel, input.width - left);
-        for (let i = 0; i < inputs; i++) {
-          for (let dy = fromY; dy < toY; dy++) {
-            let from = ((first + i) * input.height + top + dy) * input.width + left + fromX;
-            let by = ((channel * inputs + i) * kernel + dy) * kernel + fromX;
-            for (let dx = fromX; dx < toX; dx++) sum += input.data[from++] * weight[by++];
+    const map = output.data.subarray(channel * mapSize, (channel + 1) * mapSize);
+    map.fill(bias ? bias[channel] : 0);
+    const first = Math.floor(channel * groups / output.channels) * inputs;
+    for (let from = first; from < first + inputs; from++) {
+      for (let dy = 0; dy < kernel; dy++) {
+        for (let dx = 0; dx < kernel; dx++) {
+          const w = weight[next++];
+          const [top, bottom] = inside(dy - padding, stride, input.height, output.height);
+          const [left, right] = inside(dx - padding, stride, input.width, output.width);
+          for (let y = top; y < bottom; y++) {
+            let at = (from * input.height + y * stride + dy - padding) * input.width
+              + left * stride + dx - padding;
+            for (let x = left; x < right; x++, at += stride) {
+              map[y * output.width + x] += w * input.data[at];
+            }
           }
         }
-        output.data[at++] = sum;
       }
     }
   }
+}
+
+// The outputs [first, end) whose place i × stride + offset is on an input of that size. Beyond its
+// edge are zeros, which add nothing.
+function inside(offset, stride, inputSize, outputSize) {
+  const first = Math.max(0, Math.ceil(-offset / stride));
+  const end = Math.min(outputSize, Math.floor((inputSize - 1 - offset) / stride) + 1);
+  return [first, end];
 }
 
 // Max and average pool: one number for each window of each channel. Only a max pool is padded, and
