@@ -53,7 +53,8 @@ def train(state, recipe, train_set, test_set, judged="test", quiet=False):
     for epoch in range(len(state.rows) + 1, epochs + 1):
         began = time.perf_counter()
         losses, correct = [], []  # stay on the device until the epoch is over
-        batches = utils.batches(*train_set, batch_size, state.generator, recipe["augment"])
+        augment = recipe["augment"] if epoch <= epochs - recipe["plain_epochs"] else {}
+        batches = utils.batches(*train_set, batch_size, state.generator, augment)
         net.train()
 
         for images, labels in tqdm(batches, f"Epoch {epoch:2d}/{epochs}", math.ceil(n / batch_size),
@@ -104,6 +105,10 @@ def is_share(value):
     return is_number(value) and 0 <= value < 1
 
 
+def is_flag(value):
+    return type(value) is bool
+
+
 def is_named(value):
     return isinstance(value, dict) and isinstance(value.get("name"), str)
 
@@ -118,11 +123,14 @@ RECIPE_KEYS = dict(  # what a value has to be
     optimizer=(is_named, "dict(name=..., ...)"),
     scheduler=(is_named, "dict(name=..., ...)"),
     augment=(is_strengths, "a dict of numbers"),
-    deskew=(lambda value: type(value) is bool, "True or False"),
+    plain_epochs=(lambda value: type(value) is int and value >= 0, "an integer of at least 0"),
+    deskew=(is_flag, "True or False"),
+    upright=(is_flag, "True or False"),
     label_smoothing=(is_share, "a number from 0 to below 1"),
     average=(is_share, "a number from 0 to below 1"),
 )
-DEFAULTS = dict(augment={}, deskew=False, label_smoothing=0.0, average=0.0)  # when left out
+DEFAULTS = dict(augment={}, plain_epochs=0, deskew=False, upright=False, label_smoothing=0.0,
+                average=0.0)  # when left out
 SCHEDULERS = {each.__name__: each for each in (OneCycleLR, ReduceLROnPlateau, StepLR)}
 
 
@@ -174,7 +182,7 @@ def check_schedule(recipe):
     """What is wrong with optimizer and scheduler and torch would not say, or not name."""
     optimizer, scheduler = recipe["optimizer"], recipe["scheduler"]
     kind, problems = scheduler["name"], []
-    if not isinstance(getattr(torch.optim, optimizer["name"], None), type):
+    if not isinstance(find_optimizer(optimizer["name"]), type):
         problems.append(f"optimizer {optimizer['name']!r} is not in torch.optim")
     if kind not in SCHEDULERS:
         problems.append(f"scheduler {kind!r}, expected one of {', '.join(SCHEDULERS)}")
@@ -264,6 +272,11 @@ def check_output(path, net, noise):
 
 
 # ---- what the loop needs -----------------------------------------------------------------------
+def find_optimizer(name):
+    """The class of an optimizer; Muon is utils.py's, because torch's takes matrices alone."""
+    return utils.Muon if name == "Muon" else getattr(torch.optim, name, None)
+
+
 def make_optimizer(net, recipe, steps_per_epoch):
     """(optimizer, scheduler) of a recipe. OneCycleLR steps once a batch, the others an epoch."""
     kwargs, schedule = dict(recipe["optimizer"]), dict(recipe["scheduler"])
@@ -273,7 +286,7 @@ def make_optimizer(net, recipe, steps_per_epoch):
         schedule["total_steps"] = total
         if total * schedule.get("pct_start", 0) == 1:  # a rise of no steps: torch divides by zero
             schedule["pct_start"] += 1e-9
-    optimizer = getattr(torch.optim, kwargs.pop("name"))(net.parameters(), **kwargs)
+    optimizer = find_optimizer(kwargs.pop("name"))(net.parameters(), **kwargs)
     return optimizer, make_scheduler(optimizer, **schedule)
 
 

@@ -24,6 +24,7 @@ from torch import nn
 HERE = Path(__file__).resolve().parent
 MEAN, STD = 0.1307, 0.3081  # of all training pixels on the scale 0..1; a test recomputes them
 CENTRES = (torch.arange(28) + 0.5) / 14 - 1  # of the pixels, in a grid that runs from -1 to 1
+FAINT = 0.3  # of the brightest pixel: below that is not ink to upright()
 TARGET, BUDGET = 99.4, 8000  # % in each of the last five epochs, with fewer parameters than this
 RAW_FILES = {  # bytes and MD5. torchvision checks the archives it downloads, but not these.
     "train-images-idx3-ubyte": (47040016, "6bbc9ace898e44ae57da46a324031adb"),
@@ -186,6 +187,27 @@ def deskew(images):
     return upright
 
 
+def upright(images):
+    """Images as as_uint8() takes them, with the brightest pixel of each at 255, sheared as by
+    deskew() and moved until the ink's centre is in the middle. uint8 (N, 28, 28). Only pixels above
+    FAINT count as ink, so that noise moves nothing."""
+    images = as_uint8(images)
+    result, centres = torch.empty_like(images), CENTRES.to(images.device)
+    for batch, out in zip(images.split(1000), result.split(1000)):
+        batch = batch.float()
+        batch = batch * (255 / batch.amax(dim=(1, 2), keepdim=True).clamp(min=1))
+        ink = (batch - 255 * FAINT).clamp(min=0)
+        rows, columns = ink.sum(dim=2), ink.sum(dim=1)  # (B, 28): ink in each
+        total = rows.sum(dim=1).clamp(min=1)  # clamped for an empty image
+        x, y = columns @ centres / total, rows @ centres / total
+        dy = centres - y[:, None]
+        slope = ((ink @ centres) * dy).sum(dim=1) / (rows * dy ** 2).sum(dim=1).clamp(min=1)
+        thetas = torch.eye(2, 3, device=images.device).repeat(len(batch), 1, 1)
+        thetas[:, 0, 1], thetas[:, 0, 2], thetas[:, 1, 2] = slope, x, y
+        out.copy_(warp(batch.unsqueeze(1), thetas).round().squeeze(1))
+    return result
+
+
 def normalise(images):
     """uint8 images (B, 28, 28) as floats (B, 1, 28, 28) of zero mean and unit variance."""
     return standardise(images.unsqueeze(1).float())
@@ -254,6 +276,50 @@ def batches(images, labels, batch_size, generator, augment):
         yield standardise(batch), labels[index]
 
 
+# ---- optimizer ---------------------------------------------------------------------------------
+class Muon(torch.optim.Optimizer):
+    """MomentUm Orthogonalized by Newton-Schulz, by Keller Jordan
+    (https://kellerjordan.github.io/posts/muon): SGD with Nesterov momentum whose step for a weight
+    matrix is made orthogonal, so that it goes equally far in every direction. A convolution's
+    matrix is (outputs, inputs × window). BatchNorm's weights and the biases take plain steps, at
+    `vectors` times the rate and with `weight_decay`."""
+
+    def __init__(self, params, lr=0.02, momentum=0.9, vectors=5.0, weight_decay=0.0):
+        super().__init__(params, dict(lr=lr, momentum=momentum, vectors=vectors,
+                                      weight_decay=weight_decay))
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is None:
+                    continue
+                gradient, rate = weight.grad, group["lr"]
+                is_matrix = weight.ndim >= 2
+                if not is_matrix:
+                    gradient = gradient.add(weight, alpha=group["weight_decay"])
+                    rate = rate * group["vectors"]
+                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                momentum.mul_(group["momentum"]).add_(gradient)
+                step = gradient.add(momentum, alpha=group["momentum"])
+                if is_matrix:
+                    matrix = orthogonal(step.flatten(1))
+                    rate = rate * max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                    step = matrix.view_as(weight)
+                weight.sub_(step, alpha=rate)
+
+
+def orthogonal(matrix):
+    """About the nearest matrix with orthogonal rows or columns: five Newton-Schulz steps with
+    Keller Jordan's coefficients, which bring every singular value to between 0.7 and 1.2."""
+    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
+    wide = wide / (wide.norm() + 1e-7)
+    for _ in range(5):
+        square = wide @ wide.T
+        wide = 3.4445 * wide + (-4.7750 * square + 2.0315 * square @ square) @ wide
+    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
 # ---- evaluation --------------------------------------------------------------------------------
 @torch.inference_mode()
 def forward(net, images, batch_size=500):
@@ -274,6 +340,8 @@ def evaluate(net, images, labels):
 
 def prepare(images, recipe):
     """Raw images, as as_uint8() takes them, as a net with this RECIPE wants them."""
+    if recipe.get("upright"):
+        return upright(images)
     return deskew(images) if recipe.get("deskew") else as_uint8(images)
 
 
