@@ -55,10 +55,11 @@ def train(state, recipe, train_set, test_set, judged="test", quiet=False):
         losses, correct = [], []  # stay on the device until the epoch is over
         augment = recipe["augment"] if epoch <= epochs - recipe["plain_epochs"] else {}
         batches = utils.batches(*train_set, batch_size, state.generator, augment)
+        bar = tqdm(batches, desc=f"Epoch {epoch:2d}/{epochs}", total=math.ceil(n / batch_size),
+                   leave=False, disable=quiet or None)  # None: shown in a terminal alone
         net.train()
 
-        for images, labels in tqdm(batches, f"Epoch {epoch:2d}/{epochs}", math.ceil(n / batch_size),
-                                   leave=False, disable=quiet or None):  # None: if no terminal
+        for images, labels in bar:
             logits = net(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe["label_smoothing"])
 
@@ -73,7 +74,7 @@ def train(state, recipe, train_set, test_set, judged="test", quiet=False):
             if isinstance(scheduler, OneCycleLR):
                 scheduler.step()
 
-        train_loss = round(torch.stack(losses).double().sum().item() / n, 6)
+        train_loss = round(torch.stack(losses).cpu().double().sum().item() / n, 6)
         train_acc = 100 * torch.stack(correct).sum().item() / n
         test_loss, test_acc, _ = utils.evaluate(state.average, *test_set)
         step_after_epoch(scheduler, train_loss)
