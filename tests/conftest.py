@@ -1,17 +1,28 @@
-"""What the tests share: where MNIST is, a way to run train.py as a user does, a tiny model file."""
+"""What the tests share: where MNIST is, tiny model files, ways to run train.py."""
 
+import csv
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "results"), str(ROOT / "baselines")]
 
+import train  # noqa: E402
 import utils  # noqa: E402
+
+torch.set_num_threads(1)  # as in the processes below, for the same bits
+
+PLOTS = {"accuracy.png", "loss.png", "learning_rate.png", "mistakes.png"}
+FILES = PLOTS | {"args.json", "metrics.csv", "learning_rate.csv", "mistakes.csv", "rf.md",
+                 "model.pt", "last.pt"}
 
 # A net that trains in no time, with everything that resuming has to get right: dropout draws from
 # torch's own random state, BatchNorm has buffers, the weight average is a second net.
@@ -35,6 +46,7 @@ class Net(nn.Module):
 ONE_CYCLE = TINY.format(lr="", scheduler='name="OneCycleLR", max_lr=0.1, cycle_momentum=True')
 PLATEAU = TINY.format(lr="lr=0.1, ", scheduler='name="ReduceLROnPlateau", factor=0.5, patience=0, '
                                                'threshold=0.2')
+STEP = TINY.format(lr="lr=0.1, ", scheduler='name="StepLR", step_size=2, gamma=0.5')
 
 
 @pytest.fixture
@@ -49,6 +61,12 @@ def plateau(tmp_path):
     return tmp_path / "plateau.py"
 
 
+@pytest.fixture
+def step(tmp_path):
+    (tmp_path / "step.py").write_text(STEP)
+    return tmp_path / "step.py"
+
+
 @pytest.fixture(scope="session")
 def mnist():
     """The folder with the real MNIST, or a skip: the tests download nothing."""
@@ -58,6 +76,40 @@ def mnist():
     pytest.skip("MNIST is neither in data/ nor in ../shared/mnist/")
 
 
+@pytest.fixture
+def main(tmp_path, monkeypatch, capsys):
+    """train.main() in this process and in an empty folder: (status, stdout, stderr). Its pictures
+    are empty files, because drawing takes ten times as long as everything else."""
+    blank = SimpleNamespace(savefig=lambda path, dpi: path.touch())
+    monkeypatch.setattr(utils, "mistakes", lambda *args: blank)
+    monkeypatch.setattr(utils, "curves",
+                        lambda *args: dict.fromkeys(PLOTS - {"mistakes.png"}, blank))
+    monkeypatch.chdir(tmp_path)
+
+    def call(*args):
+        capsys.readouterr()
+        try:
+            status = train.main([str(arg) for arg in args])
+        except SystemExit as stop:  # argparse's way out
+            status = stop.code
+        return status, *capsys.readouterr()
+    return call
+
+
+def fork(*args):
+    """train.main() in a copy of this process, which has imported torch already: a process to be
+    killed. It gets Ctrl-C even where the tests run in the background and shells have it ignored.
+    What it prints is in the file `printed`."""
+    def call():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with open("printed", "w", buffering=1) as sys.stdout:
+            sys.stderr = sys.stdout
+            sys.exit(train.main([str(arg) for arg in args]))
+    process = multiprocessing.get_context("fork").Process(target=call)
+    process.start()
+    return process
+
+
 def environment():
     """One thread, and a proxy that refuses, so that a run here finds no network anywhere."""
     refuse = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"),
@@ -65,19 +117,31 @@ def environment():
     return os.environ | refuse | dict(OMP_NUM_THREADS="1", no_proxy="", NO_PROXY="")
 
 
-def start(*args, cwd, threads=1, **options):
-    """train.py as a process of its own, its output to be read while it runs. It gets Ctrl-C even if
-    the tests themselves run in the background, where shells have it ignored."""
-    return subprocess.Popen([sys.executable, ROOT / "train.py", *map(str, args)], cwd=cwd,
-                            text=True, env=environment() | dict(OMP_NUM_THREADS=str(threads)),
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
-                            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+def shell(command, cwd, **env):
+    """`command` in bash, where $TRAIN is python and train.py: (status, stdout, stderr)."""
+    env = environment() | dict(TRAIN=f"{sys.executable} {ROOT / 'train.py'}") | env
+    done = subprocess.run(["bash", "-c", command], cwd=cwd, env=env, capture_output=True,
+                          text=True, timeout=170)
+    return done.returncode, done.stdout, done.stderr
 
 
-def run(*args, cwd, status=0, threads=1):
-    """train.py run to its end; returns (stdout, stderr) after checking its exit status."""
-    process = start(*args, cwd=cwd, threads=threads)
-    out, err = process.communicate(timeout=170)
-    assert process.returncode == status, f"status {process.returncode}\n{out}\n{err}"
-    assert "Traceback" not in out + err
-    return out, err
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def equal(a, b):
+    """Bit for bit, through nested dicts and lists; but for the time that things took."""
+    if isinstance(a, torch.Tensor):
+        return a.dtype == b.dtype and torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a if k != "seconds")
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(equal, a, b))
+    return a == b
+
+
+def contents(folder):
+    """What two equal runs share: their states, tables and weights."""
+    return [utils.load(folder / "last.pt"), utils.load(folder / "model.pt"),
+            *(read_csv(folder / f"{name}.csv") for name in ("metrics", "learning_rate", "mistakes"))]
