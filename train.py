@@ -234,7 +234,7 @@ def describe(error):
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def rehearse(path, net_class, recipe, n, device):
+def rehearse(path, net_class, recipe, n, device, judged="test"):
     """Try a training step on noise with a full batch and with the last, smaller one of n images.
     Returns the memory layout in which the net works and what its checkpoints look like. Raises
     UserError (status 2) with the net's own exception as its cause."""
@@ -251,7 +251,7 @@ def rehearse(path, net_class, recipe, n, device):
                 check_output(path, net, noise)
                 state = start(path, net, recipe, 0, 1)
                 list(train(state, recipe | dict(epochs=1), (noise, digits), (noise, digits),
-                           quiet=True))
+                           judged, quiet=True))
             return layout, checkpoint(state)
         except UserError:
             raise
@@ -342,30 +342,29 @@ def checkpoint(state):
 
 
 def read_checkpoint(path, settings, template):
-    """The checkpoint in a file. Raises UserError, naming what differs, if it is not of a run with
-    these settings (a dict: recipe, seed ...), and if it does not have the parts of `template`, a
-    checkpoint of the same net by the same recipe, or something in it cannot be."""
+    """The checkpoint in a file. Raises UserError, naming what differs, unless it is of a run with
+    these settings (a dict: recipe, seed ...) and has the parts of `template`, a checkpoint of this
+    net by this recipe."""
     saved = utils.load(path)
-    if not isinstance(saved, dict) or not isinstance(saved.get("settings"), dict):
-        raise UserError(f"{path} is damaged or not a checkpoint of train.py")
-    theirs = saved.pop("settings")
-    recipes = settings["recipe"], theirs.get("recipe")
-    differ = [key for key in settings if key != "recipe" and theirs.get(key) != settings[key]]
-    if isinstance(recipes[1], dict):
-        differ += [key for key in recipes[0] if recipes[0][key] != recipes[1].get(key)]
-    if differ or not isinstance(recipes[1], dict):
-        raise UserError(f"{path} comes from a run with another {', '.join(differ) or 'recipe'} "
-                        "than the model file and the command line give now")
+    damaged = UserError(f"{path} is damaged or not a checkpoint of this net")
+    theirs = saved.get("settings") if isinstance(saved, dict) else None
+    if not isinstance(theirs, dict) or not isinstance(theirs.get("recipe"), dict):
+        raise damaged
+    ours, theirs = ({**each, **each["recipe"], "recipe": None} for each in (settings, theirs))
+    differ = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    if differ:
+        raise UserError(f"{path} comes from a run with another {', '.join(differ)} than the model "
+                        "file and the command line give now")
     if outline(saved.get("net")) != outline(template["net"]):
-        raise UserError(f"{path} comes from another net: the names or shapes of its weights differ")
+        raise UserError(f"{path} comes from another net: names or shapes of its weights differ")
     rows = saved.get("rows")
-    row_outline = outline(template["rows"][0])
-    fits = isinstance(rows, list) and 1 <= len(rows) <= settings["recipe"]["epochs"] \
-        and all(outline(row) == row_outline for row in rows) \
-        and [row["epoch"] for row in rows] == list(range(1, len(rows) + 1)) \
-        and outline(saved | dict(rows=0)) == outline(template | dict(rows=0))
-    if not fits:
-        raise UserError(f"{path} is damaged or not a checkpoint of this net")
+    if not isinstance(rows, list) or not 1 <= len(rows) <= settings["recipe"]["epochs"]:
+        raise damaged
+    expected = template | dict(rows=template["rows"] * len(rows), settings=settings)
+    numbered = all(isinstance(row, dict) and row.get("epoch") == number
+                   for number, row in enumerate(rows, 1))
+    if not numbered or outline(saved) != outline(expected):
+        raise damaged
     return saved
 
 
@@ -432,66 +431,71 @@ def open_folder(args, path):
 
 
 def run(args, path, net_class, recipe, layout, template, data):
-    """Train args.seed and leave everything in a folder of its own. Returns the exit status."""
+    """Train args.seed and leave everything in a folder of its own."""
     train_set, test_set = data
-    device = train_set[0].device
-    judged = "val" if args.holdout else "test"
-    steps_per_epoch = math.ceil(len(train_set[0]) / recipe["batch_size"])
     settings = dict(recipe=recipe, seed=args.seed, holdout=args.holdout, fold=args.fold,
                     dry_run=args.dry_run)
-    random.seed(args.seed)  # for nets that draw from these
-    numpy.random.seed(args.seed)
-    torch.manual_seed(args.seed)
-    net = net_class().to(device, memory_format=layout)
+    steps_per_epoch = math.ceil(len(train_set[0]) / recipe["batch_size"])
+    seed_everything(args.seed)
+    net = net_class().to(train_set[0].device, memory_format=layout)
     state = start(path, net, recipe, args.seed, steps_per_epoch)
     folder = open_folder(args, path)
-    try:
-        if args.resume is not None and (folder / "last.pt").exists():
-            template["rows"] = [{key.replace("test", judged): value for key, value in
-                                 template["rows"][0].items()}]
-            saved = read_checkpoint(folder / "last.pt", settings, template)
-            restore(state, saved, steps_per_epoch, folder / "last.pt")
-            say(f"Resuming {folder} after epoch {len(state.rows)}")
-        else:
+    if args.resume is not None and (folder / "last.pt").exists():
+        saved = read_checkpoint(folder / "last.pt", settings, template)
+        restore(state, saved, steps_per_epoch, folder / "last.pt")
+        say(f"Resuming {folder} after epoch {len(state.rows)}")
+
+    with care_for(folder, path):
+        if not state.rows:
             print_summary(net)
-        for row in train(state, recipe, train_set, test_set, judged, args.no_progress):
-            stop_unless_finite(row, judged)
+        for row in train(state, recipe, train_set, test_set, judged(args), args.no_progress):
+            stop_unless_finite(row)
             utils.save(folder / "last.pt", checkpoint(state) | dict(settings=settings))
             optional(utils.write_csv, folder / "metrics.csv", state.rows)
-            say(log_line(row, recipe["epochs"], judged))
-        title = f"{path.stem}, {count(net):,} parameters, seed {args.seed}"
-        leave_files(folder, state, test_set, f"NOT MNIST: {title}" if args.dry_run else title)
-        about = describe_run(args, path, net, recipe, device)
-        optional(utils.write, folder / "args.json", json.dumps(about, indent=2) + "\n")
-        say(closing_words(args, state.rows, count(net), judged, folder))
-        return 0
+            say(log_line(row, recipe["epochs"]))
+        leave_files(args, path, folder, recipe, state, test_set)
+        say(closing_words(args, state.rows, count(net), folder))
+
+
+def judged(args):
+    """What the figures are called by which a run is judged: held-out images are "val"."""
+    return "val" if args.holdout else "test"
+
+
+def seed_everything(seed):
+    """For the first weights and for nets that draw random numbers; batches() has its own."""
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+@contextlib.contextmanager
+def care_for(folder, path):
+    """When a run ends early, say how to go on, and leave no folder without anything in it."""
+    def advice():
+        if not (folder / "last.pt").exists():
+            return "No epoch was finished, so there is nothing to resume."
+        return (f"{folder / 'last.pt'} has the last finished epoch; add --resume to the same "
+                "command to go on from there.")
+    try:
+        yield
     except UserError as error:
-        if (folder / "last.pt").exists() and state.rows:
-            raise UserError(f"{error}\n{how_to_go_on(folder)}", error.status) from error.__cause__
-        raise
+        raise UserError(f"{error}\n{advice()}", error.status) from error.__cause__
     except KeyboardInterrupt:
-        saved = (folder / "last.pt").exists()
-        raise KeyboardInterrupt(how_to_go_on(folder) if saved else
-                                "No epoch was finished, so there is nothing to resume.") from None
+        raise KeyboardInterrupt(advice()) from None
     except (Exception, SystemExit) as error:
-        raise UserError(f"{path}: training raised {describe(error)}", 2) from error
+        raise UserError(f"{path}: training raised {describe(error)}\n{advice()}", 2) from error
     finally:
         with contextlib.suppress(OSError):
-            folder.rmdir()  # if nothing was written
+            folder.rmdir()
 
 
-def how_to_go_on(folder):
-    return (f"{folder / 'last.pt'} has the last finished epoch; add --resume to the same command "
-            "to go on from there.")
-
-
-def stop_unless_finite(row, judged):
+def stop_unless_finite(row):
     """Raise UserError if a loss is NaN or infinite."""
-    losses = row["train_loss"], row[f"{judged}_loss"]
-    if not all(map(math.isfinite, losses)):
-        bad = next(loss for loss in losses if not math.isfinite(loss))
-        raise UserError(f"the loss is {bad} in epoch {row['epoch']}: training diverged. "
-                        "Try a lower --lr.")
+    for key, value in row.items():
+        if not math.isfinite(value):
+            raise UserError(f"{key} is {value} in epoch {row['epoch']}: training diverged. Try a "
+                            "lower --lr.")
 
 
 def optional(write, *args):
@@ -538,45 +542,45 @@ def describe_run(args, path, net, recipe, device):
                 finished=time.strftime("%Y-%m-%d %H:%M"))
 
 
-def log_line(row, epochs, judged):
+def log_line(row, epochs):
     """An epoch for the terminal."""
-    return (f"Epoch {row['epoch']:2d}/{epochs} | Train Loss: {row['train_loss']:.4f} | "
-            f"Train Acc: {row['train_acc']:.2f}% | "
-            f"{judged.title()} Loss: {row[f'{judged}_loss']:.4f} | "
-            f"{judged.title()} Acc: {row[f'{judged}_acc']:.2f}% | LR: {row['lr']:.6f} | "
-            f"{row['seconds']:.1f}s")
+    epoch, train_loss, train_acc, loss, acc, rate, seconds = row.values()
+    part = "Val" if "val_acc" in row else "Test"
+    return (f"Epoch {epoch:2d}/{epochs} | Train Loss: {train_loss:.4f} | Train Acc: "
+            f"{train_acc:.2f}% | {part} Loss: {loss:.4f} | {part} Acc: {acc:.2f}% | LR: {rate:.6f}"
+            f" | {seconds:.1f}s")
 
 
-def leave_files(folder, state, test_set, title):
+def leave_files(args, path, folder, recipe, state, test_set):
     """Weights, tables and plots of a finished run."""
-    weights = {key: value.cpu() for key, value in state.average.state_dict().items()}
+    net = state.average
+    weights = {key: value.cpu() for key, value in net.state_dict().items()}
     utils.save(folder / "model.pt", weights)
-    _, _, predictions = utils.evaluate(state.average, *test_set)
-    images, labels, predictions = (part.cpu() for part in (*test_set, predictions))
-    wrong = [dict(index=i, label=labels[i].item(), prediction=predictions[i].item())
-             for i in (predictions != labels).nonzero().flatten().tolist()]
-    rates = [dict(step=i, lr=f"{rate:.6g}") for i, rate in enumerate(state.rates, 1)]
-    nobody = [dict(index="", label="", prediction="")]
+    about = describe_run(args, path, net, recipe, test_set[0].device)
+    optional(utils.write, folder / "args.json", json.dumps(about, indent=2) + "\n")
     optional(utils.write_csv, folder / "metrics.csv", state.rows)
+    rates = [dict(step=step, lr=f"{rate:.6g}") for step, rate in enumerate(state.rates, 1)]
     optional(utils.write_csv, folder / "learning_rate.csv", rates)
-    optional(utils.write_csv, folder / "mistakes.csv", wrong or nobody)
+    _, _, predictions = utils.evaluate(net, *test_set)
+    images, labels, predictions = (part.cpu() for part in (*test_set, predictions))
+    optional(utils.write, folder / "mistakes.csv", utils.mistakes_csv(labels, predictions))
     try:
-        utils.write(folder / "rf.md", utils.receptive_field_table(state.average))
-    except Exception as error:
-        warn(f"no rf.md: {describe(error)}")
-    try:
+        utils.write(folder / "rf.md", utils.receptive_field_table(net))
+        title = f"{path.stem}, {count(net):,} parameters, seed {args.seed}"
+        if args.dry_run:
+            title = f"NOT MNIST: {title}"
         figures = utils.curves(state.rows, state.rates, title)
         figures["mistakes.png"] = utils.mistakes(images, labels, predictions, title)
         for name, figure in figures.items():
             figure.savefig(folder / name, dpi=110)
-    except Exception as error:
-        warn(f"no plots: {describe(error)}")
+    except Exception as error:  # a net that cannot be copied, no space, no font ...
+        warn(f"not all of rf.md and the plots: {describe(error)}")
 
 
-def closing_words(args, rows, size, judged, folder):
+def closing_words(args, rows, size, folder):
     """The figures of a finished run, and whether it met the target."""
     train_acc = [row["train_acc"] for row in rows]
-    test_acc = [row[f"{judged}_acc"] for row in rows]
+    test_acc = [row[f"{judged(args)}_acc"] for row in rows]
     last = test_acc[-5:]
     met = min(last) >= utils.TARGET and 5 <= len(rows) <= 15 and size < utils.BUDGET
     verdict = (f"Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, "
@@ -588,7 +592,7 @@ def closing_words(args, rows, size, judged, folder):
         f"Parameters: {size:,} (budget: fewer than {utils.BUDGET:,})",
         f"Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs",
         f"Train accuracy: final {train_acc[-1]:.2f}%, best {max(train_acc):.2f}%",
-        f"{judged.title()} accuracy: final {test_acc[-1]:.2f}%, best {max(test_acc):.2f}%, "
+        f"{judged(args).title()} accuracy: final {test_acc[-1]:.2f}%, best {max(test_acc):.2f}%, "
         f"lowest of the last {len(last)} epochs {min(last):.2f}%",
         verdict,
         f"Written: {folder}"])
@@ -798,11 +802,13 @@ def main(argv=None):
         utils.keep_memory()
         say(f"Device: {describe_device(device)}, torch {torch.__version__}, threads: "
             f"{torch.get_num_threads()}")
-        layout, template = rehearse(path, net_class, recipe, number_of_images(args), device)
+        layout, template = rehearse(path, net_class, recipe, number_of_images(args), device,
+                                    judged(args))
         data = load_data(args, recipe, device)
         if args.runs > 1:  # each loads the data again, but what is wrong with it is said once
             return run_seeds(args, argv, path, recipe["epochs"], device)
-        return run(args, path, net_class, recipe, layout, template, data)
+        run(args, path, net_class, recipe, layout, template, data)
+        return 0
     except UserError as error:
         complain(f"error: {error}")
         if error.__cause__:

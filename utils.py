@@ -580,6 +580,14 @@ def curves(rows, rates, title):
     return figures
 
 
+def mistakes_csv(labels, predictions):
+    """The text of mistakes.csv: index, label and prediction of what was misclassified."""
+    lines = ["index,label,prediction\n"]
+    for i in (predictions != labels).nonzero().flatten().tolist():
+        lines.append(f"{i},{labels[i]},{predictions[i]}\n")
+    return "".join(lines)
+
+
 def mistakes(images, labels, predictions, title, most=60):
     """Figure of the first misclassified of images (N, 28, 28): index: true label → prediction."""
     wrong = (predictions != labels).nonzero().flatten().tolist()
