@@ -58,34 +58,52 @@ def to_rgb(image):
 
 
 def find_ink(image):
-    """How much ink each pixel of an RGB image has: (H, W) floats, 0 paper, 1 as far from the paper
-    as can be; and the noise of the paper on that scale.
+    """How much ink each pixel of an RGB image has: (H, W) floats, 0 paper, 1 black on white; and
+    the noise of the paper on that scale. Of grey, red, green and blue, the one counts in which ink
+    stands out most."""
+    channels = [np.asarray(each, dtype=np.float32) for each in (image.convert("L"), *image.split())]
+    strengths = []
+    for values in channels:
+        difference = (values - paper_of(values, median_filter))[::3, ::3]
+        strengths.append(np.mean(difference ** 3))  # its sign is that of what stands out
+    weights = np.abs(strengths) * [2, 1, 1, 1]  # a single colour is noisier than their mean
+    best = np.argmax(weights)
+    values = 255 - channels[best] if strengths[best] > 0 else channels[best]  # dark ink from here on
+    paper = paper_of(values, closing)
+    ink = ((paper - values) / np.maximum(paper, 16)).clip(0, 1)
+    return ink, 1.5 * np.median(np.abs(ink[::3, ::3]))
 
-    The paper's brightness at each place is the median of its surroundings, half the picture
-    wide: ink is never the larger part of so much, and at the edge of a shadow the median jumps as
-    the light does. Of grey, red, green and blue, the one counts in which ink stands out most."""
-    best = None
-    for channel in (image.convert("L"), *image.split()):
-        width, height = channel.size
-        factor = 48 / max(width, height)
-        small_size = max(1, round(width * factor)), max(1, round(height * factor))
-        small = np.asarray(channel.resize(small_size, Image.Resampling.BOX), dtype=np.float32)
-        reach = max(small.shape) // 4
-        around = np.lib.stride_tricks.sliding_window_view(
-            np.pad(small, reach, mode="reflect" if min(small.shape) > reach else "edge"),
-            (2 * reach + 1, 2 * reach + 1))
-        small_paper = Image.fromarray(np.median(around, axis=(2, 3)))
-        paper = np.asarray(small_paper.resize(channel.size, Image.Resampling.BILINEAR))
-        values = np.asarray(channel, dtype=np.float32)
-        strength = np.mean(np.abs(values - paper)[::3, ::3] ** 3)
-        if best is None or strength > 2 * best[0]:
-            best = strength, values, paper
-    _, values, paper = best
-    if np.mean((values - paper) ** 3) > 0:  # what stands out is lighter than the paper
-        values, paper = 255 - values, 255 - paper
-    ink = (paper - values) / np.maximum(paper, 16)
-    noise = 1.5 * np.median(np.abs(ink[::3, ::3]))
-    return np.clip(ink, 0, 1), noise
+
+def paper_of(values, estimate):
+    """The paper's brightness at each pixel, estimated on a picture of 96 pixels."""
+    height, width = values.shape
+    factor = 96 / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    image = Image.fromarray(values)
+    small = estimate(np.asarray(image.resize(size, Image.Resampling.BOX)))
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def median_filter(values):
+    """The median of the surroundings, half the picture wide: ink is never the larger part of it."""
+    small = values[::2, ::2]
+    reach = max(small.shape) // 4
+    around = np.lib.stride_tricks.sliding_window_view(
+        np.pad(small, reach, mode="edge"), (2 * reach + 1, 2 * reach + 1))
+    return np.median(around[:, :, ::2, ::2], axis=(2, 3))
+
+
+def closing(values):
+    """A morphological closing: what is dark and thinner than a quarter of the picture is filled
+    with what is around it. Ink is; a shadow is not, and its edge stays where it is."""
+    reach = max(values.shape) // 8
+    values = np.pad(values, 2 * reach + 1, mode="edge")
+    # At last one pixel more: the edge of a shadow is blurred here, and its darker side is to count.
+    for extreme, window in ((np.max, 2 * reach + 1), (np.min, 2 * reach + 3)):
+        for axis in (0, 1):
+            around = np.lib.stride_tricks.sliding_window_view(values, window, axis)
+            values = extreme(around, axis=-1)
+    return values
 
 
 # ---- from ink to digits ------------------------------------------------------------------------
@@ -137,43 +155,48 @@ def run_lengths(mask):
     return result
 
 
-def without_lines(mask):
-    """The mask without the lines of ruled or squared paper: thin, straight, from edge to edge,
-    sloping by up to 17 degrees. Ink that crosses a line is thicker than it, and stays."""
-    result = mask.copy()
-    for turned in (False, True):
-        ink, kept = (mask.T, result.T) if turned else (mask, result)
-        factor = max(1, max(ink.shape) // 400)  # found on a smaller mask
+def find_lines(mask):
+    """A mask of the lines of ruled or squared paper in a mask of ink: thin, straight, from edge to
+    edge, sloping by up to 17 degrees. Ink that crosses a line is thicker, and no part of it."""
+    lines = np.zeros_like(mask)
+    for ink, found in ((mask, lines), (mask.T, lines.T)):
+        factor = max(1, max(ink.shape) // 400)  # lines are found on a smaller mask
         height, width = (side // factor for side in ink.shape)
         small = ink[:height * factor, :width * factor]
         small = small.reshape(height, factor, width, factor).any(axis=(1, 3))
+        y, x = np.nonzero(small)
         thickness = run_lengths(ink.T).T  # of what a pixel lies on, across the line
-        y, x = np.arange(height)[:, None], np.arange(width)
+        at = np.arange(ink.shape[1])
         for slope in np.linspace(-0.3, 0.3, 121):
-            rows = y + np.round(slope * (x - width / 2)).astype(int)
-            inside = (rows >= 0) & (rows < height)
-            covered = small[rows.clip(0, height - 1), x] & inside
-            whole = covered.sum(axis=1) > np.maximum(0.9 * inside.sum(axis=1), width / 2)
-            for row in np.nonzero(whole)[0]:
-                at = np.arange(ink.shape[1])
-                line = (row + 0.5 + slope * (at / factor - width / 2)) * factor
+            # A line is y = row + slope * (x - width / 2); how many of its pixels have ink?
+            shift = np.round(slope * (np.arange(width) - width / 2)).astype(int)
+            margin = shift.max()
+            covered = np.bincount(y - shift[x] + margin, minlength=height + 2 * margin)
+            for row in np.nonzero(covered > 0.6 * width)[0] - margin:
+                possible = np.count_nonzero((row + shift >= 0) & (row + shift < height))
+                if covered[row + margin] < 0.9 * possible:
+                    continue
+                line = factor * (row + 0.5 + slope * (at / factor - width / 2))
                 band = line.astype(int) + np.arange(-factor, factor + 1)[:, None]
                 band = band.clip(0, ink.shape[0] - 1)
                 across = thickness[band, at]
-                thin = across <= 1.5 * np.median(across[across > 0]) + 1
-                kept[band, at] &= ~thin
-    return result if result.any() else mask
+                found[band, at] |= across <= 1.5 * np.median(across[across > 0]) + 1
+    return lines
 
 
 def find_digits(ink, noise):
     """The digits on an ink image (H, W), left to right: a list of (box, mask) with box [left, top,
     right, bottom) and mask (H, W) of the digit's ink. Empty if there is nothing like a digit."""
-    strong = ink[ink > max(0.1, 5 * noise)]
+    visible = max(0.06, 4 * noise)
+    strong = ink[ink > visible]
     if strong.size < 30:
         return []
-    threshold = otsu(strong)
-    level = np.mean(strong[strong > threshold])
-    mask = without_lines(ink > max(0.45 * level, 4 * noise))
+    lines = find_lines(ink > visible)
+    strong = ink[(ink > visible) & ~lines]
+    if strong.size < 30:
+        return []
+    level = np.mean(strong[strong > otsu(strong)])
+    mask = (ink > max(0.45 * level, visible)) & ~lines
     labels = label(mask)
     boxes, sizes = boxes_of(labels)
     height, width = mask.shape
@@ -195,7 +218,10 @@ def find_digits(ink, noise):
     parts = [(boxes[i], [i]) for i in np.nonzero(alive)[0]]
     parts = join(parts, reference=sides[np.argmax(np.where(alive, sizes, 0)), 1])
     tallest = max(box[3] - box[1] for box, _ in parts)
-    parts = [part for part in parts if part[0][3] - part[0][1] > 0.4 * tallest]
+    darkness = np.bincount(labels[mask] - 1, ink[mask], minlength=len(boxes)) / sizes
+    dark = 0.6 * darkness[alive].max()
+    parts = [(box, names) for box, names in parts if box[3] - box[1] > 0.4 * tallest
+             and darkness[names].max() > dark]
     if len(parts) > MOST:
         return []
     return [(box, np.isin(labels, np.array(names) + 1)) for box, names in
@@ -290,7 +316,10 @@ def prepare(image):
         part = slice(top, bottom), slice(left, right)
         grown = np.asarray(Image.fromarray(mask[part]).convert("L").filter(ImageFilter.MaxFilter(3)))
         level = np.quantile(ink[part][mask[part]], 0.7)
-        digits.append(to_mnist(np.clip(ink[part] / level, 0, 1) * (grown > 0)))
+        digit = to_mnist(np.clip(ink[part] / level, 0, 1) * (grown > 0))
+        if not digit.any():
+            continue
+        digits.append(digit)
         boxes.append([round(float(v) / factor) for v in (left, top, right - left, bottom - top)])
     return np.array(digits, dtype=np.uint8).reshape(-1, 28, 28), boxes
 
