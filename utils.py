@@ -595,7 +595,7 @@ def mistakes(images, labels, predictions, title, most=60):
     figure = new_figure(figsize=(10, 0.8 + 1.2 * lines))
     shown = f"the first {most}: " if len(wrong) > most else ""
     figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → guess")
-    panels = figure.subplots(lines, 10, squeeze=False).flat
+    panels = figure.subplots(lines, 10, squeeze=False).flatten()
     for axes in panels:
         axes.axis("off")
     for axes, i in zip(panels, wrong):
