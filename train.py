@@ -792,6 +792,7 @@ def load_data(args, recipe, device):
 def main(argv=None):
     """Returns the exit status: 0, 1 (data, files, run), 2 (arguments, model file), 130 (Ctrl-C)."""
     argv = sys.argv[1:] if argv is None else argv
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # closed, where the bar would be drawn
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # none, or a notebook's
             stream.reconfigure(errors="replace")  # a terminal that knows no ± stops no run
