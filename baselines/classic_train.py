@@ -8,6 +8,7 @@ scaled to batches of 64. It knows neither deskewing nor a weight average."""
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -90,8 +91,8 @@ def main():
     parser.add_argument("--data-dir", help="as in train.py")
     args = parser.parse_args()
     path, net_class, recipe = train.load_model_file(args.model)
-    train.rehearse(path, net_class, recipe, BATCH_SIZE)
     device, root = utils.pick_device(args.device), utils.find_mnist(args.data_dir)
+    train.rehearse(path, net_class, recipe | dict(batch_size=BATCH_SIZE), 60000, device)
     recipe["epochs"] = args.epochs or recipe["epochs"]
     torch.manual_seed(args.seed)
     net = net_class().to(device)
@@ -100,10 +101,7 @@ def main():
     optimizer, scheduler = train.make_optimizer(net, scaled(recipe), len(train_loader))
     for epoch in range(1, recipe["epochs"] + 1):
         loss, accuracy = train_epoch(net, train_loader, optimizer, scheduler, recipe, device)
-        if recipe["scheduler"]["name"] == "ReduceLROnPlateau":
-            scheduler.step(loss)
-        elif recipe["scheduler"]["name"] == "StepLR":
-            scheduler.step()
+        train.step_after_epoch(scheduler, loss)
         print(f"Epoch {epoch:2d}/{recipe['epochs']} | Train Loss: {loss:.4f} | Train Acc: "
               f"{accuracy:.2f}% | Test Acc: {test(net, test_loader, device):.2f}%", flush=True)
 
@@ -113,6 +111,8 @@ if __name__ == "__main__":
         main()
     except utils.UserError as error:
         print(f"classic_train.py: error: {error}", file=sys.stderr)
+        if error.__cause__:  # the net's own exception
+            traceback.print_exception(error.__cause__)
         sys.exit(error.status)
     except KeyboardInterrupt:
         sys.exit(130)

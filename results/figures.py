@@ -1,0 +1,158 @@
+"""The pictures that show more than one run, for report.py. Each function gets its data and returns
+a matplotlib Figure."""
+
+import hashlib
+import json
+import statistics
+
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+from PIL import Image
+
+import utils
+
+COLORS = ("C0", "C1", "C3", "C4", "C5")
+
+
+def seeds(model, runs):
+    """Test accuracy over the epochs: a grey line a seed, a coloured one if it misses the target."""
+    missed = [run for run in runs if run["last5_min"] < utils.TARGET]
+    missed.sort(key=lambda run: run["accuracy"][-1])
+    last = len(runs[0]["accuracy"])
+    figure = utils.new_figure(figsize=(7, 4.5))
+    axes = figure.add_subplot(xlabel="epoch", ylabel="test accuracy (%)")
+    axes.set_title(f"{model}.py, {runs[0]['params']:,} parameters: {len(runs) - len(missed)} of "
+                   f"{len(runs)} seeds hold {utils.TARGET} %", loc="left", fontsize=11)
+    axes.fill_between([last - 4.4, last + 0.2], utils.TARGET, 100, color="tab:green", alpha=0.1,
+                      linewidth=0)  # where all lines should be
+    for run in runs:
+        axes.plot(range(1, last + 1), run["accuracy"], color="0.75", linewidth=1, zorder=1)
+    heights = []  # of the labels at the right: beside the lines' ends, none over another
+    for run in missed:
+        heights.append(max([run["accuracy"][-1], *(height + 0.05 for height in heights[-1:])]))
+    too_high = max([0, *(height - 99.7 for height in heights)])
+    for number, (run, height) in enumerate(zip(missed, heights)):
+        color = f"C{number % 10}"
+        axes.plot(range(1, last + 1), run["accuracy"], color=color, linewidth=1.3, zorder=2)
+        axes.text(last + 0.4, height - too_high, f"seed {run['seed']}", color=color, fontsize=8,
+                  va="center")
+    axes.set(xlim=(0.8, last + 1.7), ylim=(98.6, 99.75), xticks=range(1, last + 1))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def accuracy(ours, others, baselines):
+    """Accuracy against parameters: our models large, further ones small, the published nets as
+    trained here pale. ours, others: {name: runs}. baselines: {(net, recipe): rows of runs}."""
+    figure = utils.new_figure(figsize=(9, 5.5))
+    axes = figure.add_subplot(
+        xlabel="parameters (log scale)", ylabel="test accuracy in the last epoch (%)",
+        xscale="log", xlim=(3200, 17000), ylim=(98.86, 99.75))
+    ticks = (4000, 6000, 8000, 10000, 12000, 16000)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.fill_between([0, utils.BUDGET], utils.TARGET, 100, color="tab:green", alpha=0.1,
+                      linewidth=0)
+    axes.text(3300, 99.735, "the target: 99.4 % with\nfewer than 8,000 parameters",
+              color="tab:green", fontsize=9, va="top")
+
+    points = []  # parameters, accuracies, text, size, style of the text
+    for color, (name, runs) in zip(COLORS, (ours | others).items()):
+        values = [run["test_acc"] for run in runs]
+        words, size, style = f"{name}.py", 5, dict(color=color, fontsize=8)
+        if name in ours:
+            mean, deviation = statistics.mean(values), statistics.stdev(values)
+            words = f"{name.replace('model', 'Model ')}\n{mean:.2f} ± {deviation:.2f} %"
+            size, style = 10, dict(color=color, fontsize=11)
+        points.append((runs[0]["params"], values, words, size, style))
+    below = []
+    for (net, recipe), runs in baselines.items():
+        values = [float(run["test_acc"]) for run in runs]
+        if recipe == "own" and statistics.mean(values) < 98.9:
+            below.append(f"; {net.upper()} is at {statistics.mean(values):.2f} %")
+        elif recipe == "own":
+            style = dict(color="0.65", fontsize=8)
+            points.append((int(runs[0]["parameters"]), values, net.upper(), 4, style))
+    axes.text(16800, 98.87, "grey: others' nets, trained here by their own recipes"
+              f"{''.join(below)}\nbars: from the lowest seed to the highest", color="0.5",
+              fontsize=8, ha="right", va="bottom")
+    for x, values, _, size, style in points:
+        mean = statistics.mean(values)
+        bar = [[mean - min(values)], [max(values) - mean]]
+        axes.errorbar(x, mean, bar, marker="o", markersize=size, color=style["color"],
+                      elinewidth=size / 5, zorder=size)
+    name_points(axes, points)
+    return figure
+
+
+def name_points(axes, points):
+    """Write each point's words beside it, where they cover no others and no point."""
+    axes.figure.draw_without_rendering()  # fixes the scale
+    inside = axes.get_window_extent()
+    taken = [Bbox(axes.transData.transform([(x, min(values)), (x, max(values))])).padded(size)
+             for x, values, _, size, _ in points]
+    places = [(side, up) for up in (0, 10, -10, 20, -20, 30, -30, 40, -40) for side in (1, -1)]
+    for x, values, words, size, style in points:
+        line = dict(arrowstyle="-", color=style["color"], lw=0.6, shrinkA=0, shrinkB=size / 2)
+        for side, up in places:
+            note = axes.annotate(
+                words, (x, statistics.mean(values)), (side * (size / 2 + 5), up), **style,
+                textcoords="offset points", ha="left" if side > 0 else "right", va="center",
+                zorder=20, in_layout=False, arrowprops=line)
+            note.get_window_extent()  # puts it where it belongs
+            box = Text.get_window_extent(note)  # without the line to the point
+            covers = any(box.overlaps(each) for each in taken)
+            if not covers and inside.x0 < box.x0 and box.x1 < inside.x1:
+                break
+            if (side, up) != places[-1]:
+                note.remove()
+        taken.append(box)
+
+
+def published(nets, baselines):
+    """Published best epochs of others' nets, and the best epochs of the same nets as trained here.
+    nets: the rows of published.csv."""
+    nets = [net for net in nets if (net["net"].lower(), "own") in baselines]
+    figure = utils.new_figure(figsize=(8, 5.5))
+    axes = figure.add_subplot(xlabel="test accuracy in the best epoch (%)")
+    for row, net in enumerate(nets):
+        best = [float(run["best_test_acc"]) for run in baselines[net["net"].lower(), "own"]]
+        axes.plot(best, [row] * len(best), "o", color="C0", alpha=0.35, markersize=5)
+        axes.plot(statistics.mean(best), row, "|", color="C0", markersize=16, markeredgewidth=2)
+        axes.plot(float(net["best"]), row, "D", color="C1", markersize=6, zorder=3)
+    for line, words in zip(axes.get_lines(), ("a seed here", "mean of the seeds", "published")):
+        line.set_label(words)
+    axes.set_yticks(range(len(nets)), [f"{net['net']}  {int(net['parameters']):,}" for net in nets])
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.legend(loc="upper left", framealpha=1, edgecolor="white")
+    return figure
+
+
+# ---- is a picture up to date? ------------------------------------------------------------------
+def digest(figure):
+    """What a figure shows, as a short hash: pixels differ between versions of matplotlib."""
+    axes = figure.axes[0]
+    shown = [axes.get_title(), *(text.get_text() for text in axes.texts)]
+    shown += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    shown += [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
+    shown += [[path.vertices.round(3).tolist() for path in collection.get_paths()]
+              for collection in axes.collections]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
+
+
+def drawn(path):
+    """The digest of the figure in a file, None where there is no such file."""
+    try:
+        with Image.open(path) as image:
+            return image.text.get("Description")
+    except FileNotFoundError:
+        return None
+
+
+def draw(figure, path):
+    """Save a figure, and its digest with it."""
+    figure.savefig(path, dpi=110, metadata=dict(Description=digest(figure)))

@@ -1,0 +1,86 @@
+"""Make runs the published ones: copy what is kept of them here, and bring all that is made from it
+up to date.
+
+    python train.py --model 3 --runs 20
+    python results/publish.py runs/model3
+
+The folder's name says of which model the runs are: model3.py, or results/NAME.py. They replace the
+ones in results/model3. Refused are runs of another net or recipe than the model file has now,
+held-out, dry and unfinished ones, and seeds with a gap."""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import report
+
+import train
+import utils
+from utils import UserError
+
+EVERY_SEED = ("args.json", "metrics.csv", "mistakes.csv")
+SEED_0 = ("model.pt", "rf.md", "learning_rate.csv", "accuracy.png", "loss.png",
+          "learning_rate.png", "mistakes.png")
+
+
+def files_of(seed):
+    """The names of the files that are published of a seed."""
+    return EVERY_SEED + SEED_0 if seed == 0 else EVERY_SEED
+
+
+def check(folder, seed, net_class, recipe):
+    """Raise UserError unless `folder` has a whole run of this seed, net and recipe on MNIST."""
+    try:
+        args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+        epochs = [int(row["epoch"]) for row in utils.read_csv(folder / "metrics.csv")]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: unfinished or damaged: {error}") from None
+    expected = dict(seed=seed, parameters=train.count(net_class()), data="MNIST", holdout=0,
+                    recipe=recipe)
+    args["recipe"] = train.DEFAULTS | args["recipe"]
+    wrong = [f"{key} is {args[key]}, expected {value}" for key, value in expected.items()
+             if args[key] != value]
+    if epochs != list(range(1, recipe["epochs"] + 1)):
+        wrong.append(f"metrics.csv has {len(epochs)} epochs, expected {recipe['epochs']}")
+    if wrong:
+        raise UserError(f"{folder}: {'; '.join(wrong)}")
+
+
+def publish(source):
+    """Copy the runs in the folder `source` to results/."""
+    _, net_class, recipe = train.load_model_file(report.model_file(source.name))
+    folders = report.seed_folders(source)
+    names = [folder.name for folder in folders]
+    if not names or names != [f"seed{seed}" for seed in range(len(names))]:
+        raise UserError(f"{source} has {', '.join(names) or 'no runs'}; expected seed0, seed1, ... "
+                        "without a gap, and one run of each")
+    for seed, folder in enumerate(folders):
+        check(folder, seed, net_class, recipe)
+        missing = [name for name in files_of(seed) if not (folder / name).is_file()]
+        if missing:
+            raise UserError(f"{folder} lacks {', '.join(missing)}")
+    target = report.ROOT / "results" / source.name
+    for old in report.seed_folders(target):
+        shutil.rmtree(old)
+    for seed, folder in enumerate(folders):
+        (target / folder.name).mkdir(parents=True)
+        for name in files_of(seed):
+            shutil.copy(folder / name, target / folder.name / name)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="as runs/model3")
+    source = parser.parse_args().folder.resolve()
+    try:
+        publish(source)
+        print("\n".join(["published: " + source.name, *report.update()]))
+    except (UserError, KeyError, ValueError, OSError) as error:
+        sys.exit(f"publish.py: error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""How fast is train.py? Timed beside the classic trainer on the same nets, on the CPU:
+
+    python results/speed.py 3 baselines/c3.py
+
+An epoch of baselines/classic_train.py and one of train.py's loop, evaluation included, take turns,
+each in a process of its own, because train.py tells the C library to keep its memory. A round uses
+a part of the images and is scaled up; reported are medians. Then the first net is trained by the
+whole command: from start to last plot, until the first step, and the most memory that it took. The
+figures go to speed.json. On another machine, or a busy one, the seconds differ; the ratios less."""
+
+import argparse
+import functools
+import json
+import math
+import multiprocessing
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "baselines")]
+import classic_train  # noqa: E402
+
+import train  # noqa: E402
+import utils  # noqa: E402
+
+CPU = torch.device("cpu")
+
+
+# ---- an epoch, side by side --------------------------------------------------------------------
+@functools.cache  # once in a process
+def classic_loaders(model, root, part):
+    """The classic trainer's, of the first 1/part of the training and of the test images."""
+    _, _, recipe = train.load_model_file(model)
+    return [classic_train.make_loader(root, training, recipe["augment"], part)
+            for training in (True, False)]
+
+
+def classic_epoch(model, root, part):
+    """Seconds of an epoch of the classic trainer."""
+    _, net_class, recipe = train.load_model_file(model)
+    train_loader, test_loader = classic_loaders(model, root, part)
+    net, recipe = net_class(), classic_train.scaled(recipe)
+    optimizer, scheduler = train.make_optimizer(net, recipe, len(train_loader))
+    began = time.perf_counter()
+    classic_train.train_epoch(net, train_loader, optimizer, scheduler, recipe, CPU)
+    classic_train.test(net, test_loader, CPU)
+    return time.perf_counter() - began
+
+
+def our_epoch(model, root, part):
+    """Seconds of an epoch of train.py's loop."""
+    utils.keep_memory()
+    path, net_class, recipe = train.load_model_file(model)
+    train_set, test_set = ([each[:len(each) // part] for each in utils.load_mnist(root, training)]
+                           for training in (True, False))
+    layout, _ = train.rehearse(path, net_class, recipe, len(train_set[0]), CPU)
+    net, recipe = net_class().to(memory_format=layout), recipe | dict(epochs=1)
+    steps = math.ceil(len(train_set[0]) / recipe["batch_size"])
+    state = train.start(path, net, recipe, 0, steps)
+    began = time.perf_counter()
+    list(train.train(state, recipe, train_set, test_set, quiet=True))
+    return time.perf_counter() - began
+
+
+def side_by_side(model, root, part, rounds):
+    """Seconds an epoch of both, medians over the rounds, and the median of the rounds' ratios."""
+    _, net_class, recipe = train.load_model_file(model)
+    spawn, classic, ours = multiprocessing.get_context("spawn"), [], []
+    with ProcessPoolExecutor(1, spawn) as theirs, ProcessPoolExecutor(1, spawn) as own:
+        for _ in range(rounds + 1):  # the first warms up
+            classic.append(part * theirs.submit(classic_epoch, model, root, part).result())
+            ours.append(part * own.submit(our_epoch, model, root, part).result())
+    ratios = [a / b for a, b in zip(classic, ours)]
+    classic, ours, ratio = (statistics.median(each[1:]) for each in (classic, ours, ratios))
+    return dict(parameters=train.count(net_class()), epochs=recipe["epochs"], part=part,
+                rounds=rounds, classic=classic, ours=ours, ratio=ratio)
+
+
+# ---- the whole command -------------------------------------------------------------------------
+def peak_memory(pid):
+    """The most bytes that a running process took, by Linux's account; 0 where there is none."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+    except (OSError, IndexError):  # no Linux, or the process has just ended
+        return 0
+
+
+def command(model, root):
+    """Run train.py: seconds in all, in training and to the first step; bytes at the peak."""
+    flags = ["--model", model, "--device", "cpu", "--data-dir", str(root), "--no-progress"]
+    with tempfile.TemporaryDirectory() as folder:
+        began, first_epoch, peak = time.perf_counter(), None, 0
+        process = subprocess.Popen([sys.executable, ROOT / "train.py", *flags, "--out", folder],
+                                   stdout=subprocess.PIPE, text=True)
+        for line in process.stdout:
+            peak = max(peak, peak_memory(process.pid))
+            if line.startswith("Epoch ") and not first_epoch:
+                first_epoch = time.perf_counter() - began
+        if process.wait():
+            raise utils.UserError(f"train.py --model {model} failed")
+        wall = time.perf_counter() - began
+        rows = utils.read_csv(Path(folder) / "seed0" / "metrics.csv")
+    seconds = [float(row["seconds"]) for row in rows]
+    return dict(wall=wall, training=sum(seconds), start=first_epoch - seconds[0], peak_bytes=peak)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="+", metavar="MODEL", help="as train.py's --model")
+    parser.add_argument("--rounds", type=train.number(int, 1, 100), default=5, metavar="N",
+                        help="how often everything is timed (default: 5)")
+    parser.add_argument("--part", type=train.number(int, 1, 60), default=2, metavar="N",
+                        help="a round takes 1/N of the images (default: 2)")
+    parser.add_argument("--data-dir", metavar="FOLDER", help="as train.py's")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed.json",
+                        metavar="FILE", help="(default: results/speed.json)")
+    args = parser.parse_args()
+    root = utils.find_mnist(args.data_dir)
+    names = {}
+    for model in args.models:
+        path, net_class, recipe = train.load_model_file(model)
+        train.rehearse(path, net_class, recipe, 60000, CPU)  # what is wrong is said at once
+        names[model] = path.stem
+
+    nets = {}
+    for model, name in names.items():
+        nets[name] = side_by_side(model, root, args.part, args.rounds)
+        print("{0}: an epoch of the classic trainer {classic:.2f} s, of train.py {ours:.2f} s, "
+              "ratio {ratio:.1f}".format(name, **nets[name]), flush=True)
+    runs = [command(args.models[0], root) for _ in range(args.rounds)]
+    whole = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    line = f"python train.py --model {args.models[0]}"
+    print("{0}: {wall:.1f} s in all, {training:.1f} s of training, {start:.1f} s to the first "
+          "step, {peak_bytes:,} bytes".format(line, **whole))
+    about = dict(date=time.strftime("%Y-%m-%d"), torch=torch.__version__,
+                 machine=f"{platform.machine()}, {os.cpu_count()} cores",
+                 threads=torch.get_num_threads())
+    result = about | dict(nets=nets, command=dict(line=line, rounds=args.rounds, **whole))
+    utils.write(args.out, json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except utils.UserError as error:
+        print(f"speed.py: error: {error}", file=sys.stderr)
+        sys.exit(error.status)
+    except KeyboardInterrupt:
+        sys.exit(130)
