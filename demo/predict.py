@@ -20,7 +20,7 @@ import train  # noqa: E402
 import utils  # noqa: E402
 from utils import UserError  # noqa: E402
 
-SURE = 0.6  # below this probability it is no digit
+SURE = 0.5  # below this probability it is no digit
 MOST = 12  # digits in a row; a picture with more pieces than this is one of something else
 SIDES = 320, 1600  # pixels: pictures are enlarged or reduced until their longest side is between
 THIN, THICK = 2.0, 4.5  # pixels: MNIST's strokes in its box of 20
@@ -58,8 +58,8 @@ def to_rgb(image):
 
 
 def find_ink(image):
-    """How much ink each pixel of an RGB image has: (H, W) floats, 0 paper, 1 black on white; and
-    the noise of the paper on that scale. Of grey, red, green and blue, the one counts in which ink
+    """How much ink each pixel of an RGB image has: (H, W) floats, 0 for paper, 1 for black on
+    white, a little below 0 by noise. Of grey, red, green and blue, the one counts in which ink
     stands out most."""
     channels = [np.asarray(each, dtype=np.float32) for each in (image.convert("L"), *image.split())]
     strengths = []
@@ -70,8 +70,14 @@ def find_ink(image):
     best = np.argmax(weights)
     values = 255 - channels[best] if strengths[best] > 0 else channels[best]  # dark ink from here on
     paper = paper_of(values, closing)
-    ink = ((paper - values) / np.maximum(paper, 16)).clip(0, 1)
-    return ink, 1.5 * np.median(np.abs(ink[::3, ::3]))
+    return (paper - values) / np.maximum(paper, 16)
+
+
+def spread(values):
+    """What most of the paper's noise stays below: its median and four standard deviations, from
+    the values' median and their distances from it, which ink does not disturb."""
+    middle = np.median(values)
+    return middle + 4 * 1.48 * np.median(np.abs(values - middle))
 
 
 def paper_of(values, estimate):
@@ -155,17 +161,19 @@ def run_lengths(mask):
     return result
 
 
-def find_lines(mask):
-    """A mask of the lines of ruled or squared paper in a mask of ink: thin, straight, from edge to
-    edge, sloping by up to 17 degrees. Ink that crosses a line is thicker, and no part of it."""
-    lines = np.zeros_like(mask)
-    for ink, found in ((mask, lines), (mask.T, lines.T)):
-        factor = max(1, max(ink.shape) // 400)  # lines are found on a smaller mask
+def find_lines(ink, visible):
+    """A mask (H, W) of the lines of ruled or squared paper in an ink image: thin, straight, from
+    edge to edge, sloping by up to 17 degrees. Ink that crosses a line is thicker, and no part of
+    it. visible: below this is no ink."""
+    lines = np.zeros(ink.shape, dtype=bool)
+    factor = max(1, max(ink.shape) // 400)  # lines are found on a smaller picture, with less noise
+    for ink, found in ((ink, lines), (ink.T, lines.T)):
         height, width = (side // factor for side in ink.shape)
         small = ink[:height * factor, :width * factor]
-        small = small.reshape(height, factor, width, factor).any(axis=(1, 3))
-        y, x = np.nonzero(small)
-        thickness = run_lengths(ink.T).T  # of what a pixel lies on, across the line
+        small = small.reshape(height, factor, width, factor).mean(axis=(1, 3))
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(small, ((1, 1), (0, 0))), 3, axis=0)
+        y, x = np.nonzero(around.max(axis=-1) > max(0.03, spread(small)))
+        thickness = run_lengths((ink > visible).T).T  # of what a pixel lies on, across the line
         at = np.arange(ink.shape[1])
         for slope in np.linspace(-0.3, 0.3, 121):
             # A line is y = row + slope * (x - width / 2); how many of its pixels have ink?
@@ -177,21 +185,23 @@ def find_lines(mask):
                 if covered[row + margin] < 0.9 * possible:
                     continue
                 line = factor * (row + 0.5 + slope * (at / factor - width / 2))
-                band = line.astype(int) + np.arange(-factor, factor + 1)[:, None]
+                band = line.astype(int) + np.arange(-2 * factor, 2 * factor + 1)[:, None]
                 band = band.clip(0, ink.shape[0] - 1)
                 across = thickness[band, at]
-                found[band, at] |= across <= 1.5 * np.median(across[across > 0]) + 1
+                typical = np.median(across[across > 0]) if across.any() else 0
+                if typical < 3 + max(ink.shape) / 100:
+                    found[band, at] |= across <= 1.5 * typical + 1
     return lines
 
 
-def find_digits(ink, noise):
+def find_digits(ink):
     """The digits on an ink image (H, W), left to right: a list of (box, mask) with box [left, top,
     right, bottom) and mask (H, W) of the digit's ink. Empty if there is nothing like a digit."""
-    visible = max(0.06, 4 * noise)
+    visible = max(0.06, spread(ink[::3, ::3]))
     strong = ink[ink > visible]
     if strong.size < 30:
         return []
-    lines = find_lines(ink > visible)
+    lines = find_lines(ink, visible)
     strong = ink[(ink > visible) & ~lines]
     if strong.size < 30:
         return []
@@ -310,9 +320,9 @@ def prepare(image):
     factor = np.clip(longest, *SIDES) / longest
     size = [max(1, round(side * factor)) for side in image.size]
     image = image.resize(size, Image.Resampling.BOX if factor < 1 else Image.Resampling.BICUBIC)
-    ink, noise = find_ink(image)
+    ink = find_ink(image)
     digits, boxes = [], []
-    for (left, top, right, bottom), mask in find_digits(ink, noise):
+    for (left, top, right, bottom), mask in find_digits(ink):
         part = slice(top, bottom), slice(left, right)
         grown = np.asarray(Image.fromarray(mask[part]).convert("L").filter(ImageFilter.MaxFilter(3)))
         level = np.quantile(ink[part][mask[part]], 0.7)
@@ -325,15 +335,85 @@ def prepare(image):
 
 
 def read(image, net, recipe):
-    """The digits that are surely there: dicts of digit, probability, likeliest (the three best as
-    pairs), box, pixels."""
+    """The digits of a Pillow image, left to right, that the net is sure of: dicts with digit,
+    probability, likeliest (the three likeliest digits as (digit, probability)), box [x, y, width,
+    height] in pixels of the image, and pixels, the (28, 28) uint8 that the net gets."""
     pixels, boxes = prepare(image)
     if not boxes:
         return []
     found = []
-    for each, box, probabilities in zip(pixels, boxes, utils.predict(net, torch.from_numpy(pixels), recipe)):
-        likeliest = [(digit.item(), probabilities[digit].item()) for digit in probabilities.argsort(descending=True)[:3]]
+    for row, each in enumerate(utils.predict(net, torch.from_numpy(pixels), recipe)):
+        best = each.topk(3)
+        likeliest = list(zip(best.indices.tolist(), best.values.tolist()))
         digit, probability = likeliest[0]
         if probability >= SURE:
-            found.append(dict(digit=digit, probability=probability, likeliest=likeliest, box=box, pixels=each))
+            found.append(dict(digit=digit, probability=probability, likeliest=likeliest,
+                              box=boxes[row], pixels=pixels[row]))
     return found
+
+
+# ---- command line ------------------------------------------------------------------------------
+def picture_of(image, digits):
+    """The image with a box around each digit, beside the 28×28 pixels that the net saw of it."""
+    image = to_rgb(image)
+    image.thumbnail((800, 800))
+    return image
+
+
+def load_net(model, weights):
+    """(net in eval mode, recipe) of --model and --weights. Raises UserError."""
+    path, net_class, recipe = train.load_model_file(model)
+    weights = weights or utils.HERE / "results" / path.stem / "seed0" / "model.pt"
+    net = net_class()
+    try:
+        net.load_state_dict(utils.load(weights))
+    except (RuntimeError, TypeError, AttributeError):
+        raise UserError(f"{weights} holds the weights of another net than {path}'s", 2) from None
+    return net.eval(), recipe
+
+
+def parse_arguments(argv=None):
+    parser = argparse.ArgumentParser(prog="predict.py", description=__doc__.partition(":")[0])
+    arg = parser.add_argument
+    arg("pictures", nargs="+", metavar="PICTURE", help="a photo or scan of one or several digits")
+    arg("--model", default="3", metavar="{1,2,3,PATH}",
+        help="model1.py, model2.py, model3.py, or the path of any model file (default: 3)")
+    arg("--weights", metavar="FILE", help="its model.pt (default: the published one of seed 0)")
+    arg("--json", action="store_true", help="print one JSON object a picture")
+    arg("--show", action="store_true", help="open each picture beside what the net saw of it")
+    arg("--out", metavar="FOLDER", help="leave there what --show opens, a PNG a picture")
+    return parser.parse_args(argv)
+
+
+def main(argv=None):
+    """Returns the exit status: 0, 1 (a picture could not be read, or has no digit), 2 (arguments,
+    model file)."""
+    args = parse_arguments(argv)
+    status = 0
+    try:
+        net, recipe = load_net(args.model, args.weights)
+        for path in args.pictures:
+            try:
+                image = open_picture(path)
+                digits = read(image, net, recipe)
+            except UserError as error:
+                print(f"predict.py: error: {error}", file=sys.stderr)
+                status = 1
+                continue
+            if not digits:
+                status = 1
+            text = "".join(str(each["digit"]) for each in digits)
+            if args.json:
+                fields = ("digit", "probability", "box")
+                print(json.dumps(dict(file=path, text=text, digits=[
+                    {key: each[key] for key in fields} for each in digits])))
+            else:
+                print(f"{path}: {text or 'no digit'}")
+    except (UserError, OSError) as error:
+        print(f"predict.py: error: {error}", file=sys.stderr)
+        return getattr(error, "status", 1)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
