@@ -1,0 +1,100 @@
+"""How do the nets read digits that are not quite MNIST's?
+
+    python results/robustness.py        writes results/robustness.csv
+
+The 10,000 test images, changed in each of the ways below, read by the published weights of seed 0:
+percent correct. Where a change goes in several directions, the mean over them. Nothing was trained
+or chosen by these figures; choices are made on held-out images."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+import train  # noqa: E402
+import utils  # noqa: E402
+
+NETS = {  # name in the table: model file, folder of the weights under results/
+    "Model 1": ("model1.py", "model1"), "Model 2": ("model2.py", "model2"),
+    "Model 3": ("model3.py", "model3"), "fast": ("results/fast.py", "fast"),
+    "deep": ("results/deep.py", "deep"), "B3": ("baselines/b3.py", "baselines/b3"),
+}
+
+
+def affine(images, angle=0, x=0, y=0, scale=1, shear=0):
+    """Float images (N, 1, 28, 28), all rotated and sheared (degrees), moved (pixels) and scaled."""
+    one = torch.ones(len(images))
+    thetas = utils.affine_matrix(angle * one, x * one, y * one, scale * one, shear * one)
+    return torch.cat([utils.warp(*part) for part in zip(images.split(1000), thetas.split(1000))])
+
+
+def noise(images, deviation):
+    """Gaussian noise on every pixel, the same on every call; deviation on the scale 0..1."""
+    generator = torch.Generator().manual_seed(0)
+    return images + 255 * deviation * torch.randn(images.shape, generator=generator)
+
+
+def thinner(images):
+    """Strokes thinner by a pixel: the least of each 2×2 pixels."""
+    return -F.max_pool2d(-F.pad(images, (0, 1, 0, 1)), 2, stride=1)
+
+
+def thicker(images):
+    """Strokes thicker by a pixel: the most of each 2×2 pixels."""
+    return F.max_pool2d(F.pad(images, (1, 0, 1, 0)), 2, stride=1)
+
+
+CHANGES = {  # name in the table: functions of float images (N, 1, 28, 28) on the scale 0..255
+    "unchanged": [lambda images: images],
+    "half contrast": [lambda images: images / 2],
+    "blurred 3×3": [lambda images: F.avg_pool2d(images, 3, stride=1, padding=1)],
+    "thinner by 1 px": [thinner],
+    "thicker by 1 px": [thicker],
+    "noise 0.1": [lambda images: noise(images, 0.1)],
+    "noise 0.2": [lambda images: noise(images, 0.2)],
+    "shear ±15°": [lambda images: affine(images, shear=15),
+                   lambda images: affine(images, shear=-15)],
+    "rotation ±15°": [lambda images: affine(images, angle=15),
+                      lambda images: affine(images, angle=-15)],
+    "shift by 3 px": [lambda images: affine(images, x=3), lambda images: affine(images, x=-3),
+                      lambda images: affine(images, y=3), lambda images: affine(images, y=-3)],
+    "scale 0.8": [lambda images: affine(images, scale=0.8)],
+    "scale 1.25": [lambda images: affine(images, scale=1.25)],
+}
+
+
+def accuracies(net, recipe, images, labels):
+    """{change: percent correct} for uint8 images (N, 28, 28)."""
+    results = {}
+    for name, functions in CHANGES.items():
+        correct = []
+        for change in functions:
+            changed = change(images.unsqueeze(1).float()).clamp(0, 255).round().to(torch.uint8)
+            _, accuracy, _ = utils.evaluate(net, utils.prepare(changed, recipe), labels)
+            correct.append(accuracy)
+        results[name] = round(sum(correct) / len(correct), 2)
+    return results
+
+
+def main():
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
+    images, labels = utils.load_mnist(utils.find_mnist(), train=False)
+    rows = []
+    for name, (model, folder) in NETS.items():
+        weights = ROOT / "results" / folder / "seed0" / "model.pt"
+        if not weights.exists():
+            continue
+        _, net_class, recipe = train.load_model_file(ROOT / model)
+        net = net_class()
+        net.load_state_dict(torch.load(weights, weights_only=True))
+        rows.append(dict(net=name) | accuracies(net, recipe, images, labels))
+        print(rows[-1], flush=True)
+    utils.write_csv(ROOT / "results" / "robustness.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
