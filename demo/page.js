@@ -88,9 +88,25 @@ canvas.addEventListener("keydown", event => {
     return;
   }
   event.preventDefault();
+  showPen();
   const [x, y] = state.pen.map(place => Math.round(place / 5.6));
   $("unit").textContent = `Pen ${state.penDown ? "down" : "up"} at ${x} % across, ${y} % down`;
   update();
+});
+
+// The keyboard's pen is a ring on the drawing while that has the focus: full when it is down.
+function showPen() {
+  const zoom = canvas.clientWidth / canvas.width;
+  $("pen").hidden = !state.pen || document.activeElement !== canvas;
+  if ($("pen").hidden) return;
+  $("pen").className = state.penDown ? "down" : "";
+  $("pen").style.left = `${canvas.offsetLeft + state.pen[0] * zoom}px`;
+  $("pen").style.top = `${canvas.offsetTop + state.pen[1] * zoom}px`;
+}
+
+canvas.addEventListener("blur", () => {
+  state.penDown = false;
+  showPen();
 });
 
 function clear() {
@@ -221,8 +237,9 @@ function layout(layer) {
   const { channels, height, width } = state.maps[layer + 1];
   const zoom = Math.min(16, Math.max(2, Math.round(64 / width)));
   const room = $("layers").clientWidth / zoom;
-  const columns = Math.max(1, Math.min(channels, Math.floor((room + 1) / (width + 1))));
-  return { channels, height, width, zoom, columns, rows: Math.ceil(channels / columns) };
+  const fit = Math.max(1, Math.floor((room + 1) / (width + 1)));
+  const rows = Math.ceil(channels / fit);
+  return { channels, height, width, zoom, rows, columns: Math.ceil(channels / rows) };
 }
 
 function paintLayers() {
@@ -331,13 +348,14 @@ function paintAnswer(empty, milliseconds) {
   [...$("bars").children].forEach((bar, digit) => {
     const part = empty ? 0 : probabilities[digit];
     bar.className = digit === best && !empty ? "first" : "";
-    bar.children[1].style.width = percent(part);
+    bar.children[1].style.width = `${100 * part}%`;
     bar.children[2].textContent = empty ? "" : percent(part);
   });
   const label = state.loaded ? `labelled ${state.loaded.label}` : "";
   const words = empty ? "Draw a digit" : `${percent(probabilities[best])} ${label}`;
   const text = `${empty ? "·" : best}<small>${words}</small>`;
   if ($("answer").innerHTML !== text) $("answer").innerHTML = text;  // else it would be read again
+  $("short").textContent = empty ? "" : best;
   paintCost(milliseconds);
 }
 

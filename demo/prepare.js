@@ -49,11 +49,11 @@ function inkOf(canvas) {
   const { width, height } = canvas;
   const rgba = canvas.getContext("2d", { willReadFrequently: true })
     .getImageData(0, 0, width, height).data;
-  const grey = Float32Array.from({ length: width * height }, (_, i) => {
-    const [red, green, blue, alpha] = rgba.subarray(4 * i, 4 * i + 4);
-    // What is transparent is paper, and white.
-    return 255 + (0.299 * red + 0.587 * green + 0.114 * blue - 255) * alpha / 255;
-  });
+  const grey = new Float32Array(width * height);
+  for (let i = 0, at = 0; i < grey.length; i++, at += 4) {
+    const light = 0.299 * rgba[at] + 0.587 * rgba[at + 1] + 0.114 * rgba[at + 2];
+    grey[i] = 255 + (light - 255) * rgba[at + 3] / 255;  // what is transparent is white
+  }
   const edge = grey.filter((_, i) => {
     const x = i % width, y = (i - x) / width;
     return x === 0 || y === 0 || x === width - 1 || y === height - 1;
