@@ -248,10 +248,13 @@ def rehearse(path, net_class, recipe, n, device, judged="test"):
                 noise = torch.randint(256, (size, 28, 28), dtype=torch.uint8, device=device)
                 digits = torch.arange(size, device=device) % 10
                 net = net_class().to(device, memory_format=layout)
-                check_output(path, net, noise)
+                softmax = check_output(path, net, noise)
                 state = start(path, net, recipe, 0, 1)
                 list(train(state, recipe | dict(epochs=1), (noise, digits), (noise, digits),
                            judged, quiet=True))
+            if softmax:
+                warn(f"{path}: Net seems to end in a softmax; cross-entropy wants logits, without "
+                     "it")
             return layout, checkpoint(state)
         except UserError:
             raise
@@ -262,14 +265,14 @@ def rehearse(path, net_class, recipe, n, device, judged="test"):
 
 
 def check_output(path, net, noise):
-    """Raise UserError (status 2) unless `net` gives ten numbers an image; warn of a softmax."""
+    """Whether the output of `net` looks like a softmax's. Raises UserError (status 2) unless it is
+    ten numbers an image."""
     logits = net(utils.normalise(noise))
     shape, expected = tuple(logits.shape), (len(noise), 10)
     if shape != expected:
         raise UserError(f"{path}: Net maps images to {shape}, expected {expected}", 2)
     rows = logits.detach().float()
-    if (rows >= 0).all() and (rows.sum(dim=1) - 1).abs().max() < 1e-4:
-        warn(f"{path}: Net seems to end in a softmax; cross-entropy wants logits, without it")
+    return bool((rows >= 0).all() and (rows.sum(dim=1) - 1).abs().max() < 1e-4)
 
 
 # ---- what the loop needs -----------------------------------------------------------------------
