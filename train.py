@@ -225,7 +225,7 @@ def override(recipe, settings):
                             "epochs or scheduler.max_lr", 2)
         try:
             entry[last] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             entry[last] = text
 
 
