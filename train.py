@@ -344,6 +344,18 @@ def checkpoint(state):
                 generator=state.generator.get_state(), rng=torch.get_rng_state())
 
 
+def resume(state, path, settings, template, steps_per_epoch):
+    """Bring `state`, fresh from start(), to where the checkpoint in a file was made. Raises
+    UserError if that is not of a run with these settings; see read_checkpoint()."""
+    try:
+        saved = read_checkpoint(path, settings, template)
+        restore(state, saved, steps_per_epoch)
+    except UserError:
+        raise
+    except Exception:  # what somebody put into the file may fail in any comparison
+        raise UserError(f"{path} is damaged or not a checkpoint of this net") from None
+
+
 def read_checkpoint(path, settings, template):
     """The checkpoint in a file. Raises UserError, naming what differs, unless it is of a run with
     these settings (a dict: recipe, seed ...) and has the parts of `template`, a checkpoint of this
@@ -375,7 +387,8 @@ def outline(value):
     """What two checkpoints of one net have in common: names, types, shapes; and whether every
     number is finite."""
     if isinstance(value, torch.Tensor):
-        finite = not value.is_floating_point() or bool(value.isfinite().all())
+        whole = value.nbytes <= value.untyped_storage().nbytes()  # else of any size, all the same
+        finite = whole and (not value.is_floating_point() or bool(value.isfinite().all()))
         return value.dtype, tuple(value.shape), finite
     if isinstance(value, dict):
         return {key: outline(each) for key, each in value.items()}
@@ -384,9 +397,9 @@ def outline(value):
     return type(value), not isinstance(value, float) or math.isfinite(value)
 
 
-def restore(state, saved, steps_per_epoch, path):
-    """Bring `state`, fresh from start(), to where a checkpoint was made. Raises UserError if the
-    checkpoint's parts do not fit each other."""
+def restore(state, saved, steps_per_epoch):
+    """Put the parts of a checkpoint into `state`. Raises ValueError or whatever torch raises if
+    they do not fit each other."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the scheduler steps, and the optimizer has not
         for row in saved["rows"]:  # replayed: the rates follow from the recipe and the losses
@@ -395,18 +408,15 @@ def restore(state, saved, steps_per_epoch, path):
                 if isinstance(state.scheduler, OneCycleLR):
                     state.scheduler.step()
             step_after_epoch(state.scheduler, row["train_loss"])
-    state.rows[:] = saved["rows"]
+    if [row["lr"] for row in saved["rows"]] != state.rates[steps_per_epoch - 1::steps_per_epoch]:
+        raise ValueError("the rates are not the schedule's")
     groups = state.optimizer.state_dict()["param_groups"]
-    try:
-        if [row["lr"] for row in state.rows] != state.rates[steps_per_epoch - 1::steps_per_epoch]:
-            raise ValueError("the rates are not the schedule's")
-        state.net.load_state_dict(saved["net"])
-        state.average.load_state_dict(saved["average"])
-        state.optimizer.load_state_dict(dict(state=saved["optimizer"], param_groups=groups))
-        state.generator.set_state(saved["generator"])
-        torch.set_rng_state(saved["rng"])
-    except (ValueError, RuntimeError, KeyError):
-        raise UserError(f"{path} is damaged or not a checkpoint of this net") from None
+    state.rows[:] = saved["rows"]
+    state.net.load_state_dict(saved["net"])
+    state.average.load_state_dict(saved["average"])
+    state.optimizer.load_state_dict(dict(state=saved["optimizer"], param_groups=groups))
+    state.generator.set_state(saved["generator"])
+    torch.set_rng_state(saved["rng"])
 
 
 # ---- a run and what it leaves ------------------------------------------------------------------
@@ -444,8 +454,7 @@ def run(args, path, net_class, recipe, layout, template, data):
     state = start(path, net, recipe, args.seed, steps_per_epoch)
     folder = open_folder(args, path)
     if args.resume is not None and (folder / "last.pt").exists():
-        saved = read_checkpoint(folder / "last.pt", settings, template)
-        restore(state, saved, steps_per_epoch, folder / "last.pt")
+        resume(state, folder / "last.pt", settings, template, steps_per_epoch)
         say(f"Resuming {folder} after epoch {len(state.rows)}")
 
     with care_for(folder, path):
