@@ -1,6 +1,7 @@
 """What the tests share: where MNIST is, tiny model files, ways to run train.py."""
 
 import csv
+import functools
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ import train  # noqa: E402
 import utils  # noqa: E402
 
 torch.set_num_threads(1)  # as in the processes below, for the same bits
+DIGITS = functools.cache(utils.rendered_digits)
 
 PLOTS = {"accuracy.png", "loss.png", "learning_rate.png", "mistakes.png"}
 FILES = PLOTS | {"args.json", "metrics.csv", "learning_rate.csv", "mistakes.csv", "rf.md",
@@ -78,12 +80,13 @@ def mnist():
 
 @pytest.fixture
 def main(tmp_path, monkeypatch, capsys):
-    """train.main() in this process and in an empty folder: (status, stdout, stderr). Its pictures
-    are empty files, because drawing takes ten times as long as everything else."""
+    """train.main() in this process and in an empty folder: (status, stdout, stderr). Its digits are
+    rendered once, its pictures are empty files: these take ten times as long as all the rest."""
     blank = SimpleNamespace(savefig=lambda path, dpi: path.touch())
     monkeypatch.setattr(utils, "mistakes", lambda *args: blank)
     monkeypatch.setattr(utils, "curves",
                         lambda *args: dict.fromkeys(PLOTS - {"mistakes.png"}, blank))
+    monkeypatch.setattr(utils, "rendered_digits", DIGITS)
     monkeypatch.chdir(tmp_path)
 
     def call(*args):
@@ -118,8 +121,8 @@ def environment():
 
 
 def shell(command, cwd, **env):
-    """`command` in bash, where $TRAIN is python and train.py: (status, stdout, stderr)."""
-    env = environment() | dict(TRAIN=f"{sys.executable} {ROOT / 'train.py'}") | env
+    """A command in bash, which knows $PYTHON and $TRAIN: (status, stdout, stderr)."""
+    env = environment() | dict(PYTHON=sys.executable, TRAIN=str(ROOT / "train.py")) | env
     done = subprocess.run(["bash", "-c", command], cwd=cwd, env=env, capture_output=True,
                           text=True, timeout=170)
     return done.returncode, done.stdout, done.stderr
