@@ -63,7 +63,7 @@ def our_epoch(model, root, part):
     train_set, test_set = ([each[:len(each) // part] for each in utils.load_mnist(root, training)]
                            for training in (True, False))
     layout, _ = train.rehearse(path, net_class, recipe, len(train_set[0]), CPU)
-    net, recipe = net_class().to(memory_format=layout), recipe | dict(epochs=1)
+    net, recipe = net_class().to(memory_format=layout), recipe | dict(epochs=1, plain_epochs=0)
     steps = math.ceil(len(train_set[0]) / recipe["batch_size"])
     state = train.start(path, net, recipe, 0, steps)
     began = time.perf_counter()

@@ -1,12 +1,10 @@
 """The published nets: their parameters, their receptive fields, that they train. The classic
 trainer, against which train.py is timed: its data are MNIST's, its steps learn."""
 
-import subprocess
-import sys
+import runpy
 
 import classic_train
 import pytest
-import report
 import torch
 from conftest import ROOT
 
@@ -30,25 +28,24 @@ def test_every_published_net_has_its_number_of_parameters():
 
 
 @pytest.mark.parametrize("name, published, before_pool", [
-    ("b1", 32, False), ("c1", 32, False), ("b2", 40, False), ("b3", 42, False), ("e1", 16, True)])
+    ("b2", 40, False), ("b3", 42, False), ("e1", 16, True)])
 def test_the_receptive_field_is_the_published_one(name, published, before_pool):
-    rows = report.receptive_field(load(name)[1]())  # test_models.py holds it against gradients
-    pool = [row for row in rows if row["layer"] in ("AvgPool2d", "AdaptiveAvgPool2d")][-1]
-    assert (pool["rf_in"] if before_pool else rows[-1]["rf_out"]) == published
+    rows = utils.receptive_field(load(name)[1]())
+    pool = [i for i, row in enumerate(rows) if "AvgPool" in row["layer"]][-1]
+    assert rows[pool - 1 if before_pool else -1]["theory"] == published
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_published_net_passes_the_rehearsal_and_one_step_changes_every_parameter(name):
+def test_a_step_of_a_published_net_changes_every_parameter(name):
     path, net_class, recipe = load(name)
     assert recipe["epochs"] <= 15
-    train.rehearse(path, net_class, recipe, 32)
     torch.manual_seed(0)
     net = net_class()
     before = [p.clone() for p in net.parameters()]
     noise = torch.randint(256, (64, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
     one_step = recipe | dict(epochs=1, batch_size=64)
-    _, rows, rates = train.train(net, one_step, 0, noise, noise)  # raises if the loss is not finite
-    assert len(rates) == 1 and 0 < rows[0]["train_loss"] < 10
+    row, = train.train(train.start(path, net, one_step, 0, 1), one_step, noise, noise, quiet=True)
+    assert 0 < row["train_loss"] < 10
     assert not any(torch.equal(old, new) for old, new in zip(before, net.parameters()))
 
 
@@ -58,7 +55,7 @@ def test_without_augmentation_its_images_are_ours(mnist):
     theirs = list(classic_train.make_loader(mnist, False, {}, part=40))  # 250 images
     assert [len(batch) for _, batch in theirs] == [64, 64, 64, 58]
     torch.testing.assert_close(torch.cat([images for images, _ in theirs]),
-                               utils.normalise(ours[:250].unsqueeze(1).float()))
+                               utils.normalise(ours[:250]))
     assert torch.equal(torch.cat([batch for _, batch in theirs]), labels[:250])
 
 
@@ -99,22 +96,21 @@ def test_the_rate_is_scaled_to_batches_of_64(plateau):
 def test_an_epoch_on_some_images_learns(mnist, one_cycle):
     _, net_class, recipe = train.load_model_file(one_cycle)
     torch.manual_seed(0)
-    net, loader = net_class(), classic_train.make_loader(mnist, True, recipe["augment"], part=20)
+    net, loader = net_class(), classic_train.make_loader(mnist, True, recipe["augment"], part=40)
     optimizer, scheduler = train.make_optimizer(net, recipe | dict(epochs=1), len(loader))
     untrained = classic_train.test(net, loader, torch.device("cpu"))
     loss, accuracy = classic_train.train_epoch(net, loader, optimizer, scheduler, recipe,
                                                torch.device("cpu"))
     trained = classic_train.test(net, loader, torch.device("cpu"))
-    assert untrained < 30 < accuracy < trained and trained > 80 and 0 < loss < 2.3
-    assert scheduler.last_epoch == len(loader) == 47  # one step a batch
+    assert untrained < 30 < accuracy < trained and trained > 70 and 0 < loss < 2.3
+    assert scheduler.last_epoch == len(loader) == 24  # one step a batch
 
 
-@pytest.mark.parametrize("script, change, said", [
-    ("classic_train.py", "del Net", "has no Net"),
-    ("speed.py", "RECIPE['scheduler'] = dict(name='StepLR')", "step_size")])
-def test_a_wrong_model_file_ends_in_one_message(plateau, script, change, said):
-    plateau.write_text(f"{plateau.read_text()}\n{change}\n")
-    done = subprocess.run([sys.executable, ROOT / "baselines" / script, "--model", plateau],
-                          capture_output=True, text=True)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert done.stderr.startswith(f"{script}: error: {plateau}") and said in done.stderr
+def test_a_wrong_model_file_ends_in_one_message(plateau, monkeypatch, capsys):
+    plateau.write_text(f"{plateau.read_text()}\nRECIPE['scheduler'] = dict(name='StepLR')\n")
+    monkeypatch.setattr("sys.argv", ["classic_train.py", "--model", str(plateau)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(classic_train.__file__, run_name="__main__")
+    message = capsys.readouterr().err
+    assert stop.value.code == 2 and "step_size" in message and "Traceback" not in message
+    assert message.startswith(f"classic_train.py: error: {plateau}")
