@@ -622,8 +622,9 @@ def run_seeds(args, argv, path, epochs, device):
     say(f"{args.runs} runs, at most {at_once} at a time")
     bar = tqdm(total=args.runs * epochs, unit="epoch", disable=args.no_progress or None)
     began = time.monotonic()
-    handlers = {kind: signal.signal(getattr(signal, kind), raise_interrupt)
-                for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)}
+    endings = [getattr(signal, kind) for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)]
+    handlers = {ending: signal.signal(ending, raise_interrupt) for ending in endings
+                if signal.getsignal(ending) != signal.SIG_IGN}  # as nohup has it
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
@@ -637,15 +638,17 @@ def run_seeds(args, argv, path, epochs, device):
                 running[args.seed] = child, folder, errors
             time.sleep(0.2)
             for seed, (child, folder, errors) in list(running.items()):
-                accuracy = read_accuracy(folder)
                 if child.poll() is None:
                     continue
                 del running[seed]
                 errors.seek(0)
                 print(errors.read(), end="", file=sys.stderr)
-                if child.returncode:
-                    return child.returncode
-                accuracies[seed] = accuracy
+                if child.returncode > 0:
+                    return child.returncode  # it has said why
+                accuracy = accuracies[seed] = read_accuracy(folder)
+                if child.returncode < 0 or not accuracy:  # no memory, say
+                    raise UserError(f"seed {seed} ended early (signal {-child.returncode}); add "
+                                    "--resume to the same command to go on")
                 minutes = (time.monotonic() - began) / 60
                 left = minutes * (args.runs - len(accuracies)) / len(accuracies)
                 with bar.external_write_mode():
@@ -667,8 +670,8 @@ def run_seeds(args, argv, path, epochs, device):
             child.wait()
             with contextlib.suppress(OSError):
                 folder.rmdir()  # if nothing was written
-        for kind, handler in handlers.items():
-            signal.signal(getattr(signal, kind), handler)
+        for ending, handler in handlers.items():
+            signal.signal(ending, handler)
 
 
 def raise_interrupt(number, frame):
