@@ -640,7 +640,6 @@ def run_seeds(args, argv, path, epochs, device):
             for seed, (child, folder, errors) in list(running.items()):
                 if child.poll() is None:
                     continue
-                del running[seed]
                 errors.seek(0)
                 print(errors.read(), end="", file=sys.stderr)
                 if child.returncode > 0:
@@ -649,6 +648,7 @@ def run_seeds(args, argv, path, epochs, device):
                 if child.returncode < 0 or not accuracy:  # no memory, say
                     raise UserError(f"seed {seed} ended early (signal {-child.returncode}); add "
                                     "--resume to the same command to go on")
+                del running[seed]
                 minutes = (time.monotonic() - began) / 60
                 left = minutes * (args.runs - len(accuracies)) / len(accuracies)
                 with bar.external_write_mode():
