@@ -7,7 +7,6 @@ import os
 import pickle
 import resource
 import runpy
-import shutil
 import signal
 import sys
 import time
@@ -17,7 +16,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import FILES, ONE_CYCLE, PLATEAU, PLOTS, ROOT, STEP, equal, fork, read_csv, shell
+from conftest import (FILES, ONE_CYCLE, PLATEAU, PLOTS, ROOT, STEP, environment, equal, fork,
+                      read_csv, shell)
 from PIL import Image
 
 import train
@@ -676,3 +676,121 @@ def test_rows_that_do_not_fit_the_run_are_refused(finished):
     states = [state | dict(rows=each) for each in rows]
     states += [put(state, [name], lambda old: old * 0) for name in ("rng", "generator")]
     check_all_refused(states, folder, resume)
+
+
+# ---- several seeds -----------------------------------------------------------------------------
+def test_several_runs_are_those_of_single_ones_and_close_with_their_mean(
+        tmp_path, monkeypatch, main, one_cycle):
+    command = "--model", one_cycle, "--dry-run", "--out", "Größe"
+    assert main(*command, "--seed", 4)[0] == 0
+    alone = tmp_path / "Größe" / "dry-run-seed4"
+    alone.rename(tmp_path / "alone")
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")  # what the seeds print is not read
+    status, out, err = main(*command, "--runs", 2, "--seed", 3)
+    assert status == 0 and err == ""
+    assert equal(utils.load(alone / "last.pt"), utils.load(tmp_path / "alone" / "last.pt"))
+    rows = [read_csv(tmp_path / "Größe" / f"dry-run-seed{seed}" / "metrics.csv") for seed in (3, 4)]
+    final = [float(each[-1]["test_acc"]) for each in rows]
+    mean, deviation = sum(final) / 2, abs(final[0] - final[1]) / 2 ** 0.5  # n - 1 is 1
+    assert f"{mean:.3f} ± {deviation:.3f}%" in out and f"minimum {min(final):.2f}%" in out
+    assert "At least 99.4% in each of the last five epochs: 0 of 2 runs" in out
+    for seed, accuracy in zip((3, 4), final):
+        assert f"seed {seed}: {accuracy:.2f}% in the last epoch" in out
+
+
+@pytest.fixture
+def seeds(tmp_path, monkeypatch):
+    """A function that puts a script in the place of the train.py that --runs begins, so that a
+    seed takes no time: it marks its start, then does what it is told."""
+    def replace(statement):
+        script = tmp_path / "elsewhere" / "train.py"
+        script.parent.mkdir()
+        script.write_text("import os, signal, sys, time\n"
+                          f"open(f'started-{{os.getpid()}}', 'w').close()\n{statement}\n")
+        monkeypatch.setattr(utils, "HERE", script.parent)
+    return replace
+
+
+@pytest.mark.parametrize("statement, status, words", [
+    ("sys.exit('out of order')", 1, ["out of order"]),
+    ("sys.exit(2)", 2, []),
+    ("os.kill(os.getpid(), signal.SIGKILL)", 1, ["seed 5 ", "signal 9", "--resume"]),
+    ("pass", 1, ["seed 5 ", "--resume"])])  # it left no metrics.csv
+def test_a_seed_that_fails_ends_the_series(tmp_path, main, one_cycle, seeds, statement, status,
+                                           words):
+    seeds(statement)
+    found, out, err = main("--model", one_cycle, "--dry-run", "--runs", 9, "--seed", 5)
+    assert found == status and all(word in err for word in words), err
+    assert "Traceback" not in err and "accuracy in the last epoch" not in out
+    assert len(list(tmp_path.glob("started-*"))) <= os.cpu_count()
+    assert not list((tmp_path / "runs" / "one_cycle").iterdir())
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_what_ends_a_series_ends_its_seeds(tmp_path, main, one_cycle, seeds, ending):
+    seeds("time.sleep(60)")
+    process = fork("--model", one_cycle, "--dry-run", "--runs", 9)
+    children = wait_for_seeds(tmp_path, process)
+    os.kill(process.pid, ending)
+    process.join(30)
+    process.kill()
+    printed = Path("printed").read_text()
+    assert process.exitcode == 130 and "Traceback" not in printed
+    assert "interrupted. 0 of 9 runs are finished; add --resume" in printed
+    assert not [child for child in children if is_alive(child)]
+
+
+def test_nohup_holds(tmp_path, main, one_cycle, seeds):
+    seeds("time.sleep(60)")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    process = fork("--model", one_cycle, "--dry-run", "--runs", 9)
+    signal.signal(signal.SIGHUP, before)
+    wait_for_seeds(tmp_path, process)
+    os.kill(process.pid, signal.SIGHUP)
+    process.join(1)
+    alive = process.is_alive()
+    process.terminate()
+    process.join(30)
+    assert alive
+
+
+def wait_for_seeds(folder, process):
+    """The process ids of the seeds, once as many have begun as may at once."""
+    deadline = time.monotonic() + 30
+    while len(started := list(folder.glob("started-*"))) < min(9, os.cpu_count()):
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.05)
+    return [int(path.name.partition("-")[2]) for path in started]
+
+
+def is_alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+# ---- on real MNIST -----------------------------------------------------------------------------
+def test_without_mnist_and_network_it_says_what_to_do(main, monkeypatch):
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    result = main("--data-dir", "empty")
+    assert refused(result, 1, "download failed", "empty/MNIST/raw", "--data-dir", *utils.RAW_FILES)
+
+
+def test_holdout_trains_on_real_digits_and_never_opens_the_test_set(mnist, tmp_path, main, plateau):
+    raw = tmp_path / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in utils.RAW_FILES:
+        if name.startswith("train"):
+            (raw / name).symlink_to(mnist.resolve() / "MNIST" / "raw" / name)
+        else:
+            (raw / name).write_text("nonsense, to be opened by nobody")
+    flags = "--model", plateau, "--data-dir", tmp_path / "data", "--epochs", "1"
+    status, out, _ = main(*flags, "--holdout", "48000")
+    row = read_csv(tmp_path / "runs" / "plateau" / "seed0" / "metrics.csv")[-1]
+    assert status == 0 and float(row["val_acc"]) > 85 and "test_acc" not in row
+    assert "Val Acc: " in out and "Test" not in out
+    assert main(*flags, "--holdout", "48000", "--resume")[0] == 0
+    assert refused(main(*flags), 1, "t10k-images-idx3-ubyte is damaged: 32 bytes")

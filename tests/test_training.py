@@ -1,4 +1,4 @@
-"""The loop: schedules, steps, averages, reproducibility, exact resume. On small drawn images."""
+"""The loop: schedules, steps, averages, reproducibility, exact resume. On small drawn digits."""
 
 import copy
 import math
@@ -176,6 +176,17 @@ def test_every_model_overfits_one_batch(model):
     state = fit(model, one, one, epochs=60, batch_size=20, augment={}, average=0.0,
                 label_smoothing=0.0, scheduler=schedule)
     assert state.rows[-1]["train_acc"] == 100 and state.rows[-1]["train_loss"] < 0.1
+
+
+@pytest.mark.parametrize("model, floor", [("1", 90), ("2", 80), ("3", 90)])
+def test_a_short_training_on_real_digits_beats_a_floor(mnist, model, floor):
+    """One epoch on the first 5,000 training images, judged by the last 1,000."""
+    images, labels = utils.load_mnist(mnist, train=True)
+    _, _, recipe = train.load_model_file(model)
+    train_set = utils.prepare(images[:5000], recipe), labels[:5000]
+    test_set = utils.prepare(images[-1000:], recipe), labels[-1000:]
+    state = fit(model, train_set, test_set, epochs=1, batch_size=50)
+    assert state.rows[-1]["test_acc"] > floor
 
 
 # ---- the same again ----------------------------------------------------------------------------
