@@ -407,7 +407,9 @@ def receptive_field(net):
     net = copy.deepcopy(net).cpu().eval()
     net = net.to(memory_format=torch.contiguous_format)
     rows, counted = [], set()
-    chain = dict(output=None, whole=True, side=28, theory=1, jump=1)
+    images = torch.zeros(784, 1, 28, 28, dtype=torch.double)
+    images.view(784, 784).fill_diagonal_(math.nan)
+    chain = dict(output=images, whole=True, side=28, theory=1, jump=1)
 
     def new_parameters(module):
         fresh = {id(p): p.numel() for p in module.parameters() if id(p) not in counted}
@@ -418,7 +420,7 @@ def receptive_field(net):
         if not isinstance(output, torch.Tensor) or len(output) != 784:
             chain["whole"] = False
             return
-        if chain["output"] is not None and inputs[0] is not chain["output"]:
+        if not inputs or inputs[0] is not chain["output"]:  # a function between, or a keyword
             chain["whole"] = False
         kernel, stride, padding, dilation = geometry(module, chain["side"]) or ("", "", "", 1)
         if kernel:
@@ -442,8 +444,6 @@ def receptive_field(net):
     for module in net.modules():
         if not list(module.children()):
             module.register_forward_hook(record)
-    images = torch.zeros(784, 1, 28, 28, dtype=torch.double)
-    images.view(784, 784).fill_diagonal_(math.nan)
     logits = net.double()(images)
     if logits is not chain["output"]:
         chain["whole"] = False
