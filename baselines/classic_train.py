@@ -4,7 +4,8 @@ time, a DataLoader with batches of 64, eager float32.
     python baselines/classic_train.py --model 3
 
 It takes the recipe's optimizer, scheduler, augmentation and label smoothing, with the learning rate
-scaled to batches of 64. It knows neither deskewing nor a weight average."""
+scaled to batches of 64. It knows nothing of digits set upright, of epochs without augmentation and
+of a weight average."""
 
 import argparse
 import sys

@@ -143,18 +143,21 @@ def robustness_table():
 def speed_table():
     """An epoch of train.py beside the classic trainer's, and a whole command."""
     speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
-    nets = [(name, f"{net['parameters']:,}", f"{net['classic']:.1f} s", f"{net['ours']:.1f} s",
-             f"{net['ratio']:.1f}", f"{net['epochs'] * net['classic']:.0f} s for {net['epochs']}")
-            for name, net in speed["nets"].items()]
     whole = speed["command"]
-    command = (f"`{whole['line']}`", f"{whole['wall']:.0f} s", f"{whole['training']:.0f} s",
-               f"{whole['start']:.1f} s", f"{whole['peak_bytes'] / 1e9:.2f} GB")
-    epochs = utils.table(("net", "parameters", "an epoch of the classic trainer", "of train.py",
-                          "ratio", "all epochs of the classic trainer"), nets)
-    commands = utils.table(("command", "from start to last plot", "of it training",
-                            "until the first step", "memory at its peak"), [command])
-    return (f"{epochs}\n{commands}\n{speed['machine']}, {speed['threads']} threads, "
-            f"torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
+    epochs = utils.table(
+        ("net", "parameters", "an epoch of the classic trainer", "of train.py", "ratio",
+         "all epochs of the classic trainer"),
+        [(name, f"{net['parameters']:,}", f"{net['classic']:.1f} s", f"{net['ours']:.1f} s",
+          f"{net['ratio']:.1f}", f"{net['epochs'] * net['classic']:.0f} s for {net['epochs']}")
+         for name, net in speed["nets"].items()])
+    commands = utils.table(
+        ("command", "from start to last plot", "of it training", "until the first step",
+         "memory at its peak"),
+        [(f"`{whole['line']}`", f"{whole['wall']:.0f} s", f"{whole['training']:.0f} s",
+          f"{whole['start']:.1f} s", f"{whole['peak_bytes'] / 1e9:.2f} GB")])
+    return (f"{epochs}\n{commands}\nMedians of {speed['rounds']} rounds, epochs on "
+            f"1/{speed['part']} of the images and scaled up; {speed['machine']}, "
+            f"{speed['threads']} threads, torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
 
 
 def verdict(claimed, best):
@@ -197,26 +200,28 @@ def experiments_table(names):
     """Held-out experiments, each compared with the first in pairs of the same seed and fold."""
     runs = {}  # {name: {(seed, fold): (loss, accuracy)}}
     for row in utils.read_csv(ROOT / "results" / "experiments.csv"):
-        measured = float(row["val_loss"]), float(row["val_acc"])
-        runs.setdefault(row["name"], {})[row["seed"], row["fold"]] = measured
-    chosen = {}  # a dict, because it keeps the order
+        judged = float(row["val_loss"]), float(row["val_acc"])
+        runs.setdefault(row["name"], {})[row["seed"], row["fold"]] = judged
+    chosen = {}  # a dict keeps the order
     for pattern in names.split("|"):
         matching = fnmatch.filter(runs, " ".join(pattern.split()))
         if not matching:
             raise ValueError(f"experiments.csv has no run named {pattern.strip()!r}")
         chosen |= dict.fromkeys(matching)
-    reference, lines = next(iter(chosen)), []
+
+    lines, reference = [], next(iter(chosen))
     for name in chosen:
-        keys = [key for key in runs[name] if key in runs[reference]]
-        if not keys:
+        both = [key for key in runs[name] if key in runs[reference]]
+        if not both:
             raise ValueError(f"{name!r} and {reference!r} have no seed and fold in common")
-        ours, theirs = ([list(each) for each in zip(*(runs[which][key] for key in keys))]
-                        for which in (name, reference))
-        loss, accuracy = map(statistics.mean, ours)
-        same = name == reference
-        lines.append((
-            name, f"{loss:.4f}", "" if same else difference(ours[0], theirs[0], 4),
-            f"{accuracy:.2f} %", "" if same else difference(ours[1], theirs[1], 2), len(keys)))
+        losses, accuracies = zip(*(runs[name][key] for key in both))
+        line = [name, f"{statistics.mean(losses):.4f}", "", f"{statistics.mean(accuracies):.2f} %",
+                "", len(both)]
+        if name != reference:
+            their_losses, their_accuracies = zip(*(runs[reference][key] for key in both))
+            line[2] = difference(losses, their_losses, places=4)
+            line[4] = difference(accuracies, their_accuracies, places=2)
+        lines.append(line)
     return utils.table(("held out", "cross-entropy", "difference", "accuracy", "difference",
                         "pairs"), lines)
 

@@ -9,7 +9,6 @@ whole command: from start to last plot, until the first step, and the most memor
 figures go to speed.json. On another machine, or a busy one, the seconds differ; the ratios less."""
 
 import argparse
-import functools
 import json
 import math
 import multiprocessing
@@ -36,18 +35,11 @@ CPU = torch.device("cpu")
 
 
 # ---- an epoch, side by side --------------------------------------------------------------------
-@functools.cache  # once in a process
-def classic_loaders(model, root, part):
-    """The classic trainer's, of the first 1/part of the training and of the test images."""
-    _, _, recipe = train.load_model_file(model)
-    return [classic_train.make_loader(root, training, recipe["augment"], part)
-            for training in (True, False)]
-
-
 def classic_epoch(model, root, part):
-    """Seconds of an epoch of the classic trainer."""
+    """Seconds of an epoch of the classic trainer, on the first 1/part of the images."""
     _, net_class, recipe = train.load_model_file(model)
-    train_loader, test_loader = classic_loaders(model, root, part)
+    train_loader = classic_train.make_loader(root, True, recipe["augment"], part)
+    test_loader = classic_train.make_loader(root, False, {}, part)
     net, recipe = net_class(), classic_train.scaled(recipe)
     optimizer, scheduler = train.make_optimizer(net, recipe, len(train_loader))
     began = time.perf_counter()
@@ -57,7 +49,7 @@ def classic_epoch(model, root, part):
 
 
 def our_epoch(model, root, part):
-    """Seconds of an epoch of train.py's loop."""
+    """The same of train.py's loop."""
     utils.keep_memory()
     path, net_class, recipe = train.load_model_file(model)
     train_set, test_set = ([each[:len(each) // part] for each in utils.load_mnist(root, training)]
@@ -81,8 +73,8 @@ def side_by_side(model, root, part, rounds):
             ours.append(part * own.submit(our_epoch, model, root, part).result())
     ratios = [a / b for a, b in zip(classic, ours)]
     classic, ours, ratio = (statistics.median(each[1:]) for each in (classic, ours, ratios))
-    return dict(parameters=train.count(net_class()), epochs=recipe["epochs"], part=part,
-                rounds=rounds, classic=classic, ours=ours, ratio=ratio)
+    return dict(parameters=train.count(net_class()), epochs=recipe["epochs"],
+                classic=classic, ours=ours, ratio=ratio)
 
 
 # ---- the whole command -------------------------------------------------------------------------
@@ -117,17 +109,16 @@ def command(model, root):
 def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", metavar="MODEL", help="as train.py's --model")
-    parser.add_argument("--rounds", type=train.number(int, 1, 100), default=5, metavar="N",
-                        help="how often everything is timed (default: 5)")
-    parser.add_argument("--part", type=train.number(int, 1, 60), default=2, metavar="N",
-                        help="a round takes 1/N of the images (default: 2)")
-    parser.add_argument("--data-dir", metavar="FOLDER", help="as train.py's")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "speed.json",
-                        metavar="FILE", help="(default: results/speed.json)")
+    arg = parser.add_argument
+    arg("models", nargs="+", metavar="MODEL", help="as train.py's --model")
+    arg("--rounds", type=train.number(int, 1, 100), default=5, metavar="N", help="(default: 5)")
+    arg("--part", type=train.number(int, 1, 60), default=2, metavar="N",
+        help="a round takes 1/N of the images (default: 2)")
+    arg("--data-dir", metavar="FOLDER", help="as train.py's")
+    arg("--out", type=Path, default=ROOT / "results" / "speed.json", metavar="FILE",
+        help="(default: results/speed.json)")
     args = parser.parse_args()
-    root = utils.find_mnist(args.data_dir)
-    names = {}
+    root, names = utils.find_mnist(args.data_dir), {}
     for model in args.models:
         path, net_class, recipe = train.load_model_file(model)
         train.rehearse(path, net_class, recipe, 60000, CPU)  # what is wrong is said at once
@@ -136,18 +127,15 @@ def main():
     nets = {}
     for model, name in names.items():
         nets[name] = side_by_side(model, root, args.part, args.rounds)
-        print("{0}: an epoch of the classic trainer {classic:.2f} s, of train.py {ours:.2f} s, "
-              "ratio {ratio:.1f}".format(name, **nets[name]), flush=True)
+        print(f"{name}: {nets[name]}", flush=True)
     runs = [command(args.models[0], root) for _ in range(args.rounds)]
     whole = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-    line = f"python train.py --model {args.models[0]}"
-    print("{0}: {wall:.1f} s in all, {training:.1f} s of training, {start:.1f} s to the first "
-          "step, {peak_bytes:,} bytes".format(line, **whole))
-    about = dict(date=time.strftime("%Y-%m-%d"), torch=torch.__version__,
-                 machine=f"{platform.machine()}, {os.cpu_count()} cores",
-                 threads=torch.get_num_threads())
-    result = about | dict(nets=nets, command=dict(line=line, rounds=args.rounds, **whole))
-    utils.write(args.out, json.dumps(result, indent=2) + "\n")
+    whole["line"] = f"python train.py --model {args.models[0]}"
+    print(whole)
+    utils.write(args.out, json.dumps(dict(
+        date=time.strftime("%Y-%m-%d"), torch=torch.__version__,
+        machine=f"{platform.machine()}, {os.cpu_count()} cores", threads=torch.get_num_threads(),
+        rounds=args.rounds, part=args.part, nets=nets, command=whole), indent=2) + "\n")
 
 
 if __name__ == "__main__":
