@@ -1,21 +1,25 @@
-"""The model files, ours and the published nets: budgets, shapes, recipes, what comments claim."""
+"""Nets: what ours state about themselves, that any student's net trains, and what a net sees, held
+against oracles that know nothing of layers."""
 
 import ast
+import contextlib
 import importlib
+import math
 import re
 from pathlib import Path
 
 import pytest
-import report
 import torch
-from conftest import ROOT
+from conftest import FILES, ROOT
 from torch import nn
 
 import train
+import utils
 
 MODELS = ("model1", "model2", "model3")
 NETS = (*MODELS, *sorted(path.stem for path in (ROOT / "baselines").glob("[a-f]?.py")))
-CHAINS = tuple(name for name in NETS if name != "c3")  # it has skips
+SOME = (*MODELS, "b3", "e1")  # measuring a receptive field takes a second
+LOOKING = nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Linear
 
 
 def net(model):
@@ -27,112 +31,287 @@ def source(model):
     return Path(importlib.import_module(model).__file__).read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("model, fits", [("model1", lambda n: n == 13808),
-                                         ("model2", lambda n: n < 4000),
-                                         ("model3", lambda n: n < 8000)])
-def test_parameter_budget(model, fits):
-    assert fits(sum(p.numel() for p in net(model).parameters()))
+def count(module):
+    return sum(p.numel() for p in module.parameters())
+
+
+# ---- the model files ---------------------------------------------------------------------------
+@pytest.mark.parametrize("model, scheduler, fits", [
+    ("model1", "OneCycleLR", lambda n: n == 13808),
+    ("model2", "ReduceLROnPlateau", lambda n: n < 4000),
+    ("model3", "OneCycleLR", lambda n: n < 8000)])
+def test_budget_schedule_and_epochs(model, scheduler, fits):
+    _, net_class, recipe = train.load_model_file(model[-1])
+    assert fits(count(net_class()))
+    assert recipe["scheduler"]["name"] == scheduler and recipe["epochs"] <= 15
 
 
 @pytest.mark.parametrize("model", NETS)
-@pytest.mark.parametrize("batch", [2, 7])
-def test_shapes(model, batch):
-    logits = net(model)(torch.randn(batch, 1, 28, 28))
-    assert logits.shape == (batch, 10)
-    assert logits.dtype == torch.float32
-
-
-@pytest.mark.parametrize("model", NETS)
-def test_eval_mode_treats_every_image_alone(model):
+def test_a_net_gives_ten_logits_for_every_image_alone(model):
     images = torch.randn(5, 1, 28, 28)
     judged = net(model).eval()
-    torch.testing.assert_close(judged(images)[2:3], judged(images[2:3]), rtol=1e-4, atol=1e-5)
+    logits = judged(images)
+    assert logits.shape == (5, 10) and logits.dtype == torch.float32
+    torch.testing.assert_close(logits[2:3], judged(images[2:3]), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("model", NETS)
 def test_a_model_file_imports_torch_and_nothing_else(model):
-    tree = ast.parse(source(model))
-    modules = {node.module if isinstance(node, ast.ImportFrom) else name.name
-               for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))
-               for name in node.names}
-    assert {module.split(".")[0] for module in modules} == {"torch"}
+    modules = set()
+    for node in ast.walk(ast.parse(source(model))):
+        if isinstance(node, ast.ImportFrom):
+            modules.add(node.module.split(".")[0])
+        if isinstance(node, ast.Import):
+            modules |= {name.name.split(".")[0] for name in node.names}
+    assert modules == {"torch"}
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_docstring_has_target_result_analysis_in_this_order(model):
+def test_the_docstring_has_target_result_analysis_in_this_order(model):
     headings = re.findall(r"^(Target|Result|Analysis)$", importlib.import_module(model).__doc__,
                           flags=re.MULTILINE)
     assert headings == ["Target", "Result", "Analysis"]
 
 
-@pytest.mark.parametrize("model, scheduler", [("1", "OneCycleLR"), ("2", "ReduceLROnPlateau"),
-                                              ("3", "OneCycleLR")])
-def test_recipe(model, scheduler):
-    _, _, recipe = train.load_model_file(model)
-    assert recipe["scheduler"]["name"] == scheduler
-    assert recipe["epochs"] <= 15
-
-
-# ---- output shapes and receptive fields --------------------------------------------------------
-@pytest.mark.parametrize("model", CHAINS)
-def test_every_layers_line_states_its_output_and_receptive_field(model):
+def layers_and_lines(model, module):
+    """(layer, its line) for whatever the source of Net assigns to self, alone or in a row."""
     code = source(model)
-    body = code[code.index("nn.Sequential(", code.index("class Net")):].splitlines()[1:]
-    claims = []
-    for line in body[:next(i for i, line in enumerate(body) if line.strip() == ")")]:
-        claim = re.search(r"# +(\d+(?:×\d+×\d+)?) +(\d+)$", line)
+    tree = ast.parse(code)
+    lines = code.splitlines()
+    init = next(node for each in tree.body if isinstance(each, ast.ClassDef) and each.name == "Net"
+                for node in each.body if getattr(node, "name", "") == "__init__")
+    for node in ast.walk(init):
+        if not isinstance(node, ast.Assign) or not isinstance(node.value, ast.Call):
+            continue
+        layer = getattr(module, node.targets[0].attr)
+        in_a_row = getattr(node.value.func, "attr", "") == "Sequential"
+        calls = node.value.args if in_a_row else [node.value]
+        for call, each in zip(calls, layer if in_a_row else [layer], strict=True):
+            yield each, lines[call.end_lineno - 1]
+
+
+@pytest.mark.parametrize("model", SOME)
+def test_every_layers_line_states_its_output_and_receptive_field(model):
+    module, shapes = net(model).eval(), {}
+    rows = utils.receptive_field(module)
+    sees = "theory" if rows[0]["theory"] else "window"
+    claims = list(layers_and_lines(model, module))
+    for layer, _ in claims:
+        layer.register_forward_hook(
+            lambda layer, inputs, output: shapes.update({layer: tuple(output.shape[1:])}))
+    module(torch.zeros(1, 1, 28, 28))
+    for layer, line in claims:
+        claim = re.search(r"#\s+(\d+(?:×\d+×\d+)?)\s+(\d+)\b", line)
         assert claim, f"no output and receptive field: {line!r}"
-        claims.append((tuple(map(int, claim[1].split("×"))), int(claim[2])))
-    layers = net(model).layers.eval()
-    images = torch.zeros(1, 1, 28, 28)
-    for i, claim in enumerate(claims):
-        images = layers[i](images)
-        rf = report.receptive_field(layers[:i + 1])[-1]["rf_out"]
-        assert claim == (tuple(images.shape[1:]), rf)
-    assert len(claims) == len(layers)
+        shape = tuple(map(int, claim[1].split("×")))
+        assert shape == shapes[layer], line
+        assert (math.prod(shape), int(claim[2])) in [
+            (math.prod(row["output"]), row[sees]) for row in rows], line
+    assert len(claims) >= 3
 
 
-def open_up(module):
-    """The same geometry, but every input of a window reaches its output: average instead of max
-    pooling, positive weights, no activation."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.MaxPool2d):
-            setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride))
-        elif isinstance(child, nn.ReLU):
-            setattr(module, name, nn.Identity())
-        open_up(child)
+# ---- any student's net -------------------------------------------------------------------------
+STUDENTS = {  # name: (layers, forward, what the logits see, parameters)
+    "view": ("a = nn.Conv2d(1, 4, 3); b = nn.Conv2d(4, 8, 3); head = nn.Linear(200, 10)",
+             "x = F.max_pool2d(a(x).relu(), 2); x = F.max_pool2d(b(x).relu(), 2); "
+             "return head(x.view(-1, 200))", 26, 2346),
+    "branches": ("a = nn.Conv2d(1, 6, 3, padding=1); b = nn.Conv2d(6, 6, 7, padding=3); "
+                 "c = nn.Conv2d(6, 6, 5, padding=2); d = nn.Conv2d(6, 10, 1); "
+                 "pool = nn.AdaptiveAvgPool2d(1)",
+                 "x = a(x); x = b(x) + c(x); return pool(d(x)).flatten(1)", 28, 2806),
+    "narrow branches": ("a = nn.Conv2d(1, 4, 5); b = nn.Conv2d(1, 4, 3, padding=1); "
+                        "c = nn.Conv2d(8, 10, 3)",
+                        "x = torch.cat([a(x), b(x)[..., 2:-2, 2:-2]], dim=1); "
+                        "return c(x)[..., 11, 11]", 7, 874),
+    "residuals": ("a = nn.Conv2d(1, 6, 3, padding=1); b = nn.Conv2d(6, 6, 3, padding=1); "
+                  "head = nn.Linear(6, 10)",
+                  "x = a(x); y = b(x); y += x; return head(y.relu()[..., 14, 14])", 5, 460),
+    "dilation": ("a = nn.Conv2d(1, 8, 3); b = nn.Conv2d(8, 10, 3, dilation=2); "
+                 "pool = nn.AdaptiveAvgPool2d(1); flat = nn.Flatten()",
+                 "return flat(pool(b(a(x).relu())))", 28, 810),
+    "functional pools": ("a = nn.Conv2d(1, 8, 3); b = nn.Conv2d(8, 8, 3); c = nn.Conv2d(8, 10, 3)",
+                         "x = F.max_pool2d(a(x).relu(), 2); x = F.max_pool2d(b(x).relu(), 2); "
+                         "return F.adaptive_avg_pool2d(c(x), 1).flatten(1)", 26, 1394),
+    "a functional pool first": ("a = nn.Conv2d(1, 6, 3); b = nn.Conv2d(6, 10, 3); "
+                                "pool = nn.AvgPool2d(2); flat = nn.Flatten()",
+                                "return flat(pool(b(a(F.avg_pool2d(x, 4)))))", 24, 610),
+    "no convolution": ("a = nn.Flatten(); b = nn.Linear(784, 9); c = nn.BatchNorm1d(9); "
+                       "d = nn.ReLU(); e = nn.Linear(9, 10)",
+                       "return e(d(c(b(a(x)))))", 28, 7183),
+    "BatchNorm first": ("a = nn.BatchNorm2d(1); b = nn.Conv2d(1, 10, 3); "
+                        "c = nn.AdaptiveAvgPool2d(1); d = nn.Flatten()",
+                        "return d(c(b(a(x)).relu()))", 28, 102),
+    "shared layers": ("a = nn.Conv2d(1, 5, 3); b = nn.Conv2d(5, 5, 3); c = nn.Conv2d(5, 10, 3)",
+                      "return c(b(b(b(a(x)))))[..., 9, 9]", 11, 740),
+    "tied weights": ("a = nn.Linear(784, 3, bias=False); b = nn.Linear(784, 3, bias=False); "
+                     "b.weight = a.weight; head = nn.Linear(6, 10)",
+                     "x = x.flatten(1); return head(torch.cat([a(x), b(-x).relu()], dim=1))",
+                     28, 2422),
+    "frozen layers": ("a = nn.Conv2d(1, 4, 3).requires_grad_(False); b = nn.MaxPool2d(4); "
+                      "head = nn.Linear(144, 10)",
+                      "return head(b(a(x)).flatten(1)).log_softmax(dim=1)", 26, 1490),
+    "LayerNorm": ("a = nn.Conv2d(1, 4, 4, stride=4); b = nn.LayerNorm([4, 7, 7]); "
+                  "c = nn.Conv2d(4, 10, 7)", "return c(b(a(x))).squeeze(3).squeeze(2)", 28, 2430),
+    "bare parameters": ("a = nn.Conv2d(1, 10, 5, stride=2); scale = nn.Parameter(torch.ones(10))",
+                        "return a(x).amax(dim=(2, 3)) * scale", 27, 270),
+    "keywords": ("a = nn.Conv2d(1, 4, 5, stride=2); b = nn.Conv2d(4, 10, 12)",
+                 "return b(input=a(input=x)).flatten(1)", 27, 5874),
+    "attention": ("a = nn.Conv2d(1, 8, 7, stride=7); b = nn.MultiheadAttention(8, 2, "
+                  "batch_first=True); head = nn.Linear(8, 10)",
+                  "x = a(x).flatten(2).mT; return head((x + b(x, x, x)[0]).mean(dim=1))", 28, 778),
+    "recurrence": ("a = nn.GRU(28, 8, batch_first=True); head = nn.Linear(8, 10)",
+                   "return head(a(x.squeeze(1))[0][:, 13])", 28, 1002),
+    "a long kernel": ("a = nn.Conv2d(1, 10, (1, 9))", "return a(x)[..., 14, 9]", 9, 100),
+}
+
+
+def student_file(name):
+    """The source of a model file; its layers become attributes, its forward knows their names."""
+    layers, forward, _, _ = STUDENTS[name]
+    recipe = dict(epochs=1, batch_size=256, optimizer=dict(name="SGD", momentum=0.9),
+                  scheduler=dict(name="OneCycleLR", max_lr=0.01), average=0.9)
+    layers = re.sub(r"\b([a-z]+)(\.weight)? = ", r"self.\1\2 = ", layers).replace("= a.", "= self.a.")
+    names = re.findall(r"self\.([a-z]+) =", layers)
+    forward = re.sub(rf"(?<![\w.])({'|'.join(names)})\b(?=\(|$|;)", r"self.\1", forward)
+    return "\n".join([
+        "import torch", "from torch import nn", "import torch.nn.functional as F",
+        f"RECIPE = {recipe}", "class Net(nn.Module):", "    def __init__(self):",
+        "        super().__init__()", *(f"        {line}" for line in layers.split("; ")),
+        "    def forward(self, x):", *(f"        {line}" for line in forward.split("; ")), ""])
+
+
+@pytest.mark.parametrize("name", STUDENTS)
+def test_any_students_net_trains(tmp_path, main, name):
+    (tmp_path / "net.py").write_text(student_file(name))
+    status, out, err = main("--model", "net.py", "--dry-run", "--epochs", "1")
+    assert status == 0 and f"Parameters: {STUDENTS[name][3]:,} (budget" in out
+    assert err == "" or name == "keywords" and err.startswith("warning: no layer table")
+    folder = tmp_path / "runs" / "net" / "dry-run-seed0"
+    assert {path.name for path in folder.iterdir()} == FILES
+
+
+# ---- what a net sees ---------------------------------------------------------------------------
+def perturbed(module, trials=2):
+    """What receptive_field() should find, as (layer, shape, window): with random weights, each of
+    the 784 pixels is changed in turn, and what of an output changes with it is marked."""
+    module = module.double().eval()
+    outputs, reached = [], {}
+    for each in module.modules():
+        if isinstance(each, LOOKING):
+            each.register_forward_hook(lambda layer, inputs, output: outputs.append((layer, output)))
+    for _ in range(trials):
+        for parameter in module.parameters():
+            nn.init.normal_(parameter, std=0.5)
+        images = torch.randn(1, 784, dtype=torch.double).repeat(785, 1)
+        images[:784] += torch.diag(torch.randn(784, dtype=torch.double).sign() * 3)
+        outputs.clear()
+        with torch.no_grad():
+            outputs.append(("logits", module(images.view(785, 1, 28, 28))))
+        for number, (layer, output) in enumerate(outputs):
+            changed = ((output[:784] - output[784:]).abs() > 1e-9).view(28, 28, -1)
+            before = reached.get(number, (None, None, False))[2]
+            reached[number] = layer, tuple(output.shape[1:]), changed | before
+    place = torch.arange(28)
+    found = []
+    for layer, shape, mask in reached.values():
+        sides = [1]
+        for at in (place.view(28, 1, 1), place.view(1, 28, 1)):
+            last, first = (torch.where(mask, at, -1).amax(dim=(0, 1)),
+                           torch.where(mask, at, 28).amin(dim=(0, 1)))
+            sides.append((last - first).max().item() + 1)
+        found.append((layer if layer == "logits" else type(layer).__name__, shape, max(sides)))
+    return found
+
+
+@pytest.mark.parametrize("name", [*STUDENTS, "model3"])
+def test_the_receptive_field_is_what_changed_pixels_reach(tmp_path, name):
+    if name == "model3":
+        module, sees, parameters = net(name), 28, count(net(name))
+    else:
+        (tmp_path / "net.py").write_text(student_file(name))
+        _, net_class, _ = train.load_model_file(tmp_path / "net.py")
+        module, (_, _, sees, parameters) = net_class(), STUDENTS[name]
+    rows = utils.receptive_field(module)
+    assert rows[-1]["window"] == sees
+    assert sum(row["parameters"] for row in rows) == count(module) == parameters
+    names = {each.__name__ for each in LOOKING} | {"logits"}
+    assert [(row["layer"], row["output"], row["window"]) for row in rows
+            if row["layer"] in names] == perturbed(module)
+    text = utils.receptive_field_table(module)
+    assert text.endswith(f"\nParameters: {parameters:,}.\n") and "| logits |" in text
+
+
+def test_measuring_the_receptive_field_leaves_the_net_as_it_is():
+    module = net("model3").train().to(memory_format=torch.channels_last)
+    before = {key: value.clone() for key, value in module.state_dict().items()}
+    utils.receptive_field(module)
+    assert module.training and all(torch.equal(value, before[key])
+                                   for key, value in module.state_dict().items())
+    assert not any(each._forward_hooks for each in module.modules())
+
+
+def opened(module):
+    """The same geometry, but every pixel of a window reaches its output: average in place of max
+    pooling, positive weights, no activation; and a pool of the whole map pools as many pixels on a
+    larger image."""
+    sides = {}
+    for each in module.modules():
+        each.register_forward_hook(
+            lambda layer, inputs, output: sides.update({layer: inputs[0].shape[-1]}))
+    module.eval()(torch.zeros(1, 1, 28, 28))
+    for parent in list(module.modules()):
+        for name, child in parent.named_children():
+            if isinstance(child, nn.MaxPool2d):
+                setattr(parent, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+            elif isinstance(child, nn.AdaptiveAvgPool2d):
+                setattr(parent, name, nn.AvgPool2d(sides[child]))
+            elif not (list(child.children()) or list(child.parameters())
+                      or isinstance(child, (nn.AvgPool2d, nn.Flatten))):
+                setattr(parent, name, nn.Identity())
     for parameter in module.parameters():
         nn.init.uniform_(parameter, 0.5, 1.5)
     return module.double().eval()
 
 
-@pytest.mark.parametrize("size", [28, 64])
-@pytest.mark.parametrize("model", CHAINS)
-def test_receptive_field_is_the_window_that_gradients_reach(model, size):
-    opened, outputs = open_up(net(model)), []
-    for module in opened.modules():
-        if isinstance(module, (nn.Conv2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Linear)):
-            module.register_forward_hook(lambda module, inputs, output: outputs.append(output))
-    images = torch.ones(1, 1, size, size, dtype=torch.double, requires_grad=True)
-    if size == 28:
-        opened(images)
-    else:  # up to the layer that takes the whole map, so that no window is cut off at an edge
-        layers = net(model).layers.eval()
-        whole = next(i for i in range(len(layers))
-                     if layers[:i + 1](torch.zeros(1, 1, 28, 28)).shape[-1] == 1)
-        opened.layers[:whole](images)
-    rows, left = report.receptive_field(net(model)), 0  # left edge of the first output's window
-    assert len(outputs) == sum(size == 28 or row["size_out"] > 1 for row in rows)
+@pytest.mark.parametrize("model", SOME)
+def test_the_theory_is_the_window_that_gradients_reach_on_a_larger_image(model):
+    rows = [row for row in utils.receptive_field(net(model)) if row["kernel"]]
+    if not rows[0]["theory"]:
+        pytest.skip("not a chain")
+    module, outputs = opened(net(model)), []
+    for each in module.modules():
+        if isinstance(each, (nn.Conv2d, nn.AvgPool2d)):
+            each.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
+    images = torch.ones(1, 1, 96, 96, dtype=torch.double, requires_grad=True)
+    with contextlib.suppress(RuntimeError):  # a linear layer has weights for one size alone
+        module(images)
+    assert len(outputs) == len(rows) >= 3
     for row, output in zip(rows, outputs):
-        assert row["layer"] in ("Linear", "AdaptiveAvgPool2d", "MaxPool2d", "AvgPool2d", "Conv2d")
-        before = row["jump"] // row["stride"]
-        left -= row["padding"] * before
-        unit = output.shape[-1] // 2 if output.dim() == 4 else 0
-        value = output[0, 0, unit, unit] if output.dim() == 4 else output[0, 0]
-        gradient, = torch.autograd.grad(value, images, retain_graph=True)
-        reached = torch.zeros(size, size, dtype=torch.bool)
-        first = left + unit * row["jump"]
-        last = min(first + row["rf_out"], size)
-        assert size == 28 or (first >= 0 and last < size)
-        reached[max(first, 0):last, max(first, 0):last] = True
-        assert torch.equal(gradient[0, 0] != 0, reached), row
+        firsts, unit = [], output.shape[-1] // 2 - 1
+        for place in (unit, unit + 1):
+            gradient, = torch.autograd.grad(output[0, 0, place, place], images, retain_graph=True)
+            lines = gradient[0, 0].any(dim=1).nonzero().flatten()
+            assert len(lines) == lines[-1] - lines[0] + 1 == row["theory"], row
+            assert lines[0] > 0 and lines[-1] < 95, "the image is too small for this test"
+            firsts.append(lines[0])
+        assert firsts[1] - firsts[0] == row["jump"], row
+
+
+def test_the_theory_of_a_chain_may_exceed_the_image():
+    layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.MaxPool2d(2), nn.BatchNorm2d(4),
+                           nn.Conv2d(4, 4, 3, padding=2, dilation=2), nn.AvgPool2d(2),
+                           nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.Flatten(),
+                           nn.Linear(196, 10))
+    rows = utils.receptive_field(layers)
+    assert [row["theory"] for row in rows] == [3, 4, 12, 14, 22, 46, 46]
+    assert [row["jump"] for row in rows] == [1, 2, 2, 4, 4, 4, 4]
+    assert "without edges" in utils.receptive_field_table(layers)
+
+
+@pytest.mark.parametrize("name", ["narrow branches", "functional pools", "a functional pool first",
+                                  "view", "keywords", "tied weights"])
+def test_a_net_that_is_no_chain_has_no_theory(tmp_path, name):
+    (tmp_path / "net.py").write_text(student_file(name))
+    _, net_class, _ = train.load_model_file(tmp_path / "net.py")
+    assert {row["theory"] for row in utils.receptive_field(net_class())} == {None}
+    assert "without edges" not in utils.receptive_field_table(net_class())
