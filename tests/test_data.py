@@ -1,7 +1,12 @@
 """Data and augmentation against torchvision, which does the same things one image at a time."""
 
 import hashlib
+import io
+import math
+import multiprocessing
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -44,24 +49,26 @@ def test_normalise_is_torchvisions_to_tensor_and_normalize():
     image = some_images(1)
     transform = transforms.Compose([transforms.ToTensor(),
                                     transforms.Normalize((utils.MEAN,), (utils.STD,))])
-    torch.testing.assert_close(utils.normalise(image.unsqueeze(1).float())[0],
-                               transform(TF.to_pil_image(image)))
+    torch.testing.assert_close(utils.normalise(image)[0], transform(TF.to_pil_image(image)))
 
 
-@pytest.mark.parametrize("damage", ["short", "long", "altered"])
-def test_damaged_file_is_named(mnist, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["short", "long", "altered", "a terabyte"])
+def test_a_damaged_file_is_named(mnist, tmp_path, damage):
     shutil.copytree(mnist / "MNIST" / "raw", tmp_path / "MNIST" / "raw")
     path = tmp_path / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     path.chmod(0o644)
     data = path.read_bytes()
-    path.write_bytes(dict(short=data[:-1], long=data + b"\0",
-                          altered=data[:500] + bytes([data[500] ^ 1]) + data[501:])[damage])
+    altered = data[:500] + bytes([data[500] ^ 1]) + data[501:]
+    path.write_bytes(dict(short=data[:-1], long=data + b"\0").get(damage, altered))
+    if damage == "a terabyte":
+        os.truncate(path, 2 ** 40)  # of holes; to be refused by its size, before it is read
     utils.load_mnist(tmp_path, train=True)
     with pytest.raises(utils.UserError) as error:
         utils.load_mnist(tmp_path, train=False)
     for part in (str(path), f"{path.stat().st_size} bytes", "expected 10008 bytes",
-                 hashlib.md5(path.read_bytes()).hexdigest(), "Delete it and run again"):
+                 hashlib.md5(data).hexdigest(), "Delete it and run again"):
         assert part in str(error.value)
+    assert damage != "altered" or hashlib.md5(altered).hexdigest() in str(error.value)
 
 
 def test_rendered_digits_are_ten_classes_that_differ():
@@ -158,7 +165,7 @@ def test_an_epoch_has_every_image_once_with_its_own_label():
     images, labels, batches = epoch(seed=5)
     assert [len(batch[1]) for batch in batches] == [128] * 7 + [104]
     assert sorted(labels.tolist()) == list(range(1000)) and labels.tolist() != list(range(1000))
-    assert torch.equal(images, utils.normalise(some_images(1000)[labels].unsqueeze(1).float()))
+    assert torch.equal(images, utils.normalise(some_images(1000)[labels]))
 
 
 def test_order_and_transforms_depend_on_the_seed_alone():
@@ -214,6 +221,41 @@ def test_evaluate_is_the_classic_pipelines_accuracy(mnist):
     assert (predictions == labels[:1234]).sum().item() == correct
 
 
+def floats(images):
+    """As torchvision's ToTensor() gives them."""
+    return images.unsqueeze(1).float() / 255
+
+
+@pytest.mark.parametrize("recipe", [{}, dict(deskew=True), dict(upright=True)])
+def test_raw_images_may_be_bytes_or_floats_and_stay_as_they_are(recipe):
+    images, labels = utils.rendered_digits(60, seed=1)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval()
+    prepared = utils.prepare(images, recipe)
+    loss, _, guesses = utils.evaluate(net, prepared, labels)
+    expected = net(utils.normalise(prepared)).softmax(dim=1)
+    for raw in (images, images.unsqueeze(1), floats(images), floats(images).squeeze(1).double()):
+        before = raw.clone()
+        assert torch.equal(utils.prepare(raw, recipe), prepared)
+        torch.testing.assert_close(utils.predict(net, raw, recipe), expected)
+        assert torch.equal(raw, before)
+    for ready in (prepared, floats(prepared)):
+        before = ready.clone()
+        for _ in range(2):
+            assert utils.evaluate(net, ready, labels)[0] == loss
+        assert torch.equal(ready, before) and torch.equal(guesses, expected.argmax(dim=1))
+
+
+@pytest.mark.parametrize("wrong", [
+    torch.full((2, 28, 28), 200.0), torch.full((2, 28, 28), -0.4), torch.zeros(2, 28, 28).long(),
+    torch.full((2, 28, 28), math.nan), torch.zeros(2, 28, 28).bool(), torch.zeros(2, 32, 32),
+    torch.zeros(28, 28), torch.zeros(2, 3, 28, 28), torch.zeros(2, 784)])
+@pytest.mark.parametrize("function", [
+    utils.deskew, utils.upright, lambda images: utils.evaluate(torch.nn.Flatten(), images, None)])
+def test_images_of_another_kind_are_refused_and_not_guessed_at(function, wrong):
+    with pytest.raises(ValueError, match="images are "):
+        function(wrong)
+
+
 # ---- files -------------------------------------------------------------------------------------
 def test_load_gives_back_what_save_wrote(tmp_path):
     state = dict(a=torch.arange(3), nested=[dict(b=1.5, c="text", d=None)])
@@ -223,31 +265,75 @@ def test_load_gives_back_what_save_wrote(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]  # nothing left beside it
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
     utils.write(tmp_path / "x", "old")
 
     def full(descriptor):
         raise OSError(28, "No space left on device")
-    monkeypatch.setattr(utils.os, "fsync", full)
-    with pytest.raises(OSError):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(utils.UserError, match="cannot write .*x: No space left"):
         utils.write(tmp_path / "x", "new, and longer")
-    assert (tmp_path / "x").read_text() == "old"
+    assert (tmp_path / "x").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 
 
-@pytest.mark.parametrize("position", [0.3, 0.5, 0.9])
-def test_a_single_flipped_bit_in_a_checkpoint_is_noticed(tmp_path, position):
-    utils.save(tmp_path / "x.pt", dict(weights=torch.randn(10000, generator=seeded(0))))
-    data = bytearray((tmp_path / "x.pt").read_bytes())
-    data[int(len(data) * position)] ^= 4
-    (tmp_path / "x.pt").write_bytes(data)
-    with pytest.raises(utils.UserError, match="x.pt is damaged"):
-        utils.load(tmp_path / "x.pt")
+@pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
+def test_a_kill_in_mid_write_leaves_the_old_file_whole(tmp_path, monkeypatch, moment):
+    utils.write(tmp_path / "x", "old")
+
+    def die(*args):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    class Half(io.FileIO):
+        def write(self, data):
+            super().write(data[:len(data) // 2])
+            die()
+    if moment == "write":
+        monkeypatch.setattr(utils, "open", Half, raising=False)
+    else:
+        monkeypatch.setattr(os, moment, die)
+    child = multiprocessing.get_context("fork").Process(
+        target=utils.write, args=(tmp_path / "x", "new" * 1000))
+    child.start()
+    child.join(30)
+    assert child.exitcode == -signal.SIGKILL and (tmp_path / "x").read_text() == "old"
+
+
+def test_two_processes_that_write_one_file_do_not_meet(tmp_path, monkeypatch):
+    fsync = os.fsync
+
+    def another(descriptor):  # writes the same file, in the middle of this write
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", fsync)
+            patch.setattr(os, "getpid", lambda: 0)
+            utils.write(tmp_path / "x", "another's")
+        fsync(descriptor)
+    monkeypatch.setattr(os, "fsync", another)
+    utils.write(tmp_path / "x", "ours")
+    assert (tmp_path / "x").read_text() == "ours" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_flipped_bit_anywhere_in_a_checkpoint_is_noticed_or_changes_nothing(tmp_path):
+    state = dict(weights=torch.randn(300, generator=seeded(0)))
+    utils.save(tmp_path / "x.pt", state)
+    data, noticed = (tmp_path / "x.pt").read_bytes(), 0
+    for position in range(0, len(data), 11):
+        damaged = bytearray(data)
+        damaged[position] ^= 4
+        (tmp_path / "x.pt").write_bytes(damaged)
+        try:
+            again = utils.load(tmp_path / "x.pt")
+            assert torch.equal(again["weights"], state["weights"])
+        except utils.UserError as error:
+            assert "x.pt is damaged" in str(error)
+            noticed += 1
+    assert noticed > 100
 
 
 def test_a_checkpoint_cannot_run_code(tmp_path):
     class Evil:
         def __reduce__(self):
-            return print, ("executed",)
+            return os.mkdir, (str(tmp_path / "executed"),)
     torch.save(Evil(), tmp_path / "x.pt")
     with pytest.raises(utils.UserError, match="not a checkpoint"):
         utils.load(tmp_path / "x.pt")
+    assert not (tmp_path / "executed").exists()
