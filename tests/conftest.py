@@ -146,5 +146,6 @@ def equal(a, b):
 
 def contents(folder):
     """What two equal runs share: their states, tables and weights."""
+    tables = "metrics.csv", "learning_rate.csv", "mistakes.csv"
     return [utils.load(folder / "last.pt"), utils.load(folder / "model.pt"),
-            *(read_csv(folder / f"{name}.csv") for name in ("metrics", "learning_rate", "mistakes"))]
+            *(read_csv(folder / name) for name in tables)]

@@ -16,8 +16,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import (FILES, ONE_CYCLE, PLATEAU, PLOTS, ROOT, STEP, environment, equal, fork,
-                      read_csv, shell)
+from conftest import (
+    FILES,
+    ONE_CYCLE,
+    PLATEAU,
+    PLOTS,
+    ROOT,
+    STEP,
+    environment,
+    equal,
+    fork,
+    read_csv,
+    shell,
+)
 from PIL import Image
 
 import train

@@ -170,7 +170,8 @@ def student_file(name):
     layers, forward, _, _ = STUDENTS[name]
     recipe = dict(epochs=1, batch_size=256, optimizer=dict(name="SGD", momentum=0.9),
                   scheduler=dict(name="OneCycleLR", max_lr=0.01), average=0.9)
-    layers = re.sub(r"\b([a-z]+)(\.weight)? = ", r"self.\1\2 = ", layers).replace("= a.", "= self.a.")
+    layers = re.sub(r"\b([a-z]+)(\.weight)? = ", r"self.\1\2 = ", layers)
+    layers = layers.replace("= a.", "= self.a.")
     names = re.findall(r"self\.([a-z]+) =", layers)
     forward = re.sub(rf"(?<![\w.])({'|'.join(names)})\b(?=\(|$|;)", r"self.\1", forward)
     return "\n".join([
@@ -198,7 +199,7 @@ def perturbed(module, trials=2):
     outputs, reached = [], {}
     for each in module.modules():
         if isinstance(each, LOOKING):
-            each.register_forward_hook(lambda layer, inputs, output: outputs.append((layer, output)))
+            each.register_forward_hook(lambda *call: outputs.append((call[0], call[2])))
     for _ in range(trials):
         for parameter in module.parameters():
             nn.init.normal_(parameter, std=0.5)

@@ -166,6 +166,37 @@ def test_every_row_judges_the_average_after_each_step_was_averaged_once(one_cycl
     assert equal(state.average.state_dict(), state.net.state_dict()) == (average == 0.0)
 
 
+def test_muon_turns_matrices_as_torchs_does_and_moves_the_rest_as_sgd():
+    shapes = [(4, 30), (30, 4), (6, 3, 2, 2), (7,), (1,)]
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(each.detach().flatten(1) if each.ndim > 1 else each.detach().clone())
+              for each in ours]
+    muon = utils.Muon(ours, lr=0.02, momentum=0.9, vectors=5.0, weight_decay=0.1)
+    others = [torch.optim.Muon(theirs[:3], lr=0.02, momentum=0.9, weight_decay=0.0),
+              torch.optim.SGD(theirs[3:], lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.1)]
+    for _ in range(3):
+        before = [each.detach().clone() for each in ours]
+        for a, b in zip(ours, theirs):
+            a.grad = torch.randn_like(a)
+            b.grad = a.grad.view_as(b).clone()
+        for optimizer in (muon, *others):
+            optimizer.step()
+        for a, b, old in zip(ours, theirs, before):
+            torch.testing.assert_close(a.detach().view_as(b), b.detach(), rtol=0,
+                                       atol=2e-3 if a.ndim > 1 else 1e-6)  # theirs has 8 bits
+            if a.ndim > 1:  # a step goes about equally far in every direction
+                values = torch.linalg.svdvals((old - a.detach()).flatten(1)) / 0.02
+                assert values.max() / values.min() < 2
+
+
+def test_plain_epochs_are_the_last_and_are_not_augmented(one_cycle):
+    usual, ending, plain = (fit(one_cycle, plain_epochs=n).rows for n in (0, 1, 4))
+    losses = [[row["train_loss"] for row in rows] for rows in (usual, ending, plain)]
+    assert losses[1][:3] == losses[0][:3] and losses[1][3] != losses[0][3]
+    never = fit(one_cycle, augment={}).rows
+    assert losses[2] == [row["train_loss"] for row in never]
+
+
 @pytest.mark.parametrize("model", ["1", "2", "3"])
 def test_every_model_overfits_one_batch(model):
     _, _, recipe = train.load_model_file(model)
@@ -178,14 +209,14 @@ def test_every_model_overfits_one_batch(model):
     assert state.rows[-1]["train_acc"] == 100 and state.rows[-1]["train_loss"] < 0.1
 
 
-@pytest.mark.parametrize("model, floor", [("1", 90), ("2", 80), ("3", 90)])
+@pytest.mark.parametrize("model, floor", [("1", 70), ("2", 60), ("3", 80)])
 def test_a_short_training_on_real_digits_beats_a_floor(mnist, model, floor):
-    """One epoch on the first 5,000 training images, judged by the last 1,000."""
+    """One epoch on the first 2,500 training images, judged by the last 1,000."""
     images, labels = utils.load_mnist(mnist, train=True)
     _, _, recipe = train.load_model_file(model)
-    train_set = utils.prepare(images[:5000], recipe), labels[:5000]
+    train_set = utils.prepare(images[:2500], recipe), labels[:2500]
     test_set = utils.prepare(images[-1000:], recipe), labels[-1000:]
-    state = fit(model, train_set, test_set, epochs=1, batch_size=50)
+    state = fit(model, train_set, test_set, epochs=1, batch_size=25)
     assert state.rows[-1]["test_acc"] > floor
 
 
@@ -221,7 +252,8 @@ def test_printing_the_summary_changes_no_bit_of_the_run(tmp_path, monkeypatch, m
 @pytest.mark.parametrize("kind, change", [
     ("one_cycle", "average=0.9"), ("one_cycle", "average=0.0"),
     ("one_cycle", "optimizer={'name': 'AdamW'}"), ("plateau", "average=0.9"),
-    ("plateau", "average=0.0"), ("step", "average=0.9"), ("step", "average=0.0")])
+    ("plateau", "average=0.0"), ("step", "average=0.9"),
+    ("step", "optimizer={'name': 'Muon', 'lr': 0.01}")])
 def test_interrupted_and_resumed_gives_the_bits_of_a_run_in_one_go(
         tmp_path, monkeypatch, main, request, kind, change):
     command = "--model", request.getfixturevalue(kind), "--dry-run", "--set", change, "--epochs", 4
