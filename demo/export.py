@@ -210,17 +210,22 @@ def text_of(numbers, dtype):
     return base64.b64encode(array.tobytes()).decode()
 
 
-def published(model):
-    """What the page gets of the published seed 0 of model "1", "2" or "3", ready for JSON."""
-    path, net_class, recipe = train.load_model_file(model)
-    net = net_class()
-    net.load_state_dict(utils.load(HERE.parent / "results" / path.stem / "seed0" / "model.pt"))
-    steps = operations(net, path.name)
+def packed(net, name="the net"):
+    """operations() of a net, ready for JSON: the weights as base64."""
+    steps = operations(net, name)
     for step in steps:
         for key in {"weight", "bias", "scale", "shift"} & step.keys():
             step[key] = text_of(step[key], "<f4")
+    return steps
+
+
+def published(model):
+    """What the page gets of the published seed 0 of model "1", "2" or "3"."""
+    path, net_class, recipe = train.load_model_file(model)
+    net = net_class()
+    net.load_state_dict(utils.load(HERE.parent / "results" / path.stem / "seed0" / "model.pt"))
     return dict(file=path.name, parameters=sum(p.numel() for p in net.parameters()),
-                deskew=recipe["deskew"], operations=steps)
+                deskew=recipe["deskew"], operations=packed(net, path.name))
 
 
 def strip():

@@ -113,14 +113,17 @@ const COMPUTE = { conv, affine, maxpool: pool, avgpool: pool, relu, gelu, linear
 
 // ---- the net ----------------------------------------------------------------------------------
 
-// Once, when the page is loaded: the weights as numbers.
-for (const net of Object.values(NETS)) {
+// Makes numbers of a net's weights, in place.
+function unpack(net) {
   for (const step of net.operations) {
     for (const key of ["weight", "bias", "scale", "shift"]) {
       if (step[key]) step[key] = decode(step[key], Float32Array);
     }
   }
+  return net;
 }
+
+Object.values(NETS).forEach(unpack);
 
 // All maps that a net computes of 784 numbers 0..255: first the normalised image, then each
 // operation's output. The last one holds the ten logits.

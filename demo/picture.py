@@ -9,6 +9,7 @@ from PIL import Image, ImageFilter, ImageOps
 
 SIDES = 320, 1600  # pixels: a picture is enlarged or reduced until its longest side is between
 MOST = 16  # digits in a row; a picture with more pieces is one of something else
+PALEST = 0.15  # of the paper's brightness: what all the ink has to differ by from the paper
 THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's box of 20
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
 
@@ -61,9 +62,10 @@ def find_ink(image):
     strengths = {}
     for which, channel in enumerate(channels):
         small = np.asarray(ImageOps.contain(channel, (320, 320), BOX), dtype=np.float32)
+        usual = paper(small, median)
         for light in (False, True):
-            values = 255 - small if light else small
-            ink = np.minimum(paper(values, closing) - values, paper(values, median) - values)
+            values, middle = (255 - small, 255 - usual) if light else (small, usual)
+            ink = np.minimum(paper(values, closing), middle) - values
             weight = 2 if which == 0 else 1  # a single colour is noisier than their mean
             strengths[which, light] = weight * np.mean(ink.clip(0) ** 3)
     which, light = max(strengths, key=strengths.get)
@@ -218,6 +220,8 @@ def find_digits(ink):
         return []
     strong = ink[seen]
     level = np.mean(strong[strong >= otsu(strong)])
+    if level < PALEST:
+        return []
     labels = label(seen & (ink > 0.4 * level))
     boxes, sizes, darkness = measure(labels, ink)
     height, width = ink.shape

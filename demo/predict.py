@@ -21,7 +21,7 @@ import train  # noqa: E402
 import utils  # noqa: E402
 from utils import UserError  # noqa: E402
 
-SURE = 0.6  # below this probability, on average over the digits, a picture has no digit
+SURE = 0.65  # below this probability, on average over the digits, a picture has no digit
 POSSIBLE = 0.35  # below this a piece of ink in a row of digits is none
 
 

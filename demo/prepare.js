@@ -20,6 +20,8 @@ function prepare(canvas) {
     top: box.top - 40 / scale, bottom: box.bottom + 40 / scale,
   };
   let digit = resample(ink, around, width + 80, height + 80);
+  const most = digit.data.reduce((a, b) => Math.max(a, b));  // hair lines are pale by now
+  digit.data = digit.data.map(value => value / most);
 
   // 2. Strokes as thick as MNIST's.
   const stroke = strokeWidth(digit);
