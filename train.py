@@ -171,7 +171,7 @@ def check_recipe(recipe, path):
     if not problems:
         problems = check_schedule(recipe)
         try:
-            utils.draw_affine(0, recipe["augment"], None)
+            utils.check_augment(recipe["augment"])
         except ValueError as error:
             problems.append(str(error))
     if problems:

@@ -236,23 +236,48 @@ def affine_matrix(angle, shift_x, shift_y, scale, shear):
     return torch.cat([matrix, -matrix @ shift], dim=2)
 
 
+AUGMENTATIONS = dict(  # what a recipe's augment may have: the highest strength, its unit
+    rotate=(180, "degrees"), shear=(80, "degrees"), shift=(28, "pixels"),
+    scale=(0.99, "a fraction"), thickness=(1, "pixels"), noise=(1, "a fraction of white"))
+
+
+def check_augment(augment):
+    """Raise ValueError unless `augment` has strengths of AUGMENTATIONS within their bounds."""
+    for name, strength in augment.items():
+        if name not in AUGMENTATIONS:
+            raise ValueError(f"augment has {name!r}, expected any of {', '.join(AUGMENTATIONS)}")
+        highest, unit = AUGMENTATIONS[name]
+        if not 0 <= strength <= highest:
+            raise ValueError(f"augment: {name} is {strength}, expected 0 to {highest} ({unit})")
+
+
 def draw_affine(n, augment, generator):
     """n random matrices (n, 2, 3), every parameter uniform within ± its strength; None for none.
-    augment: a dict with any of rotate, shear (degrees), shift (pixels), scale (a fraction below
-    1). Raises ValueError for anything else in it."""
-    strengths = dict(rotate=0, shift=0, scale=0, shear=0) | augment
-    known = len(strengths) == 4
-    if not known or not all(0 <= strength < math.inf for strength in strengths.values()) \
-            or strengths["scale"] >= 1 or strengths["shift"] > 28:
-        raise ValueError(f"augment is {augment}; expected strengths >= 0 for any of rotate, shear "
-                         "(degrees), shift (at most 28 pixels), scale (below 1)")
-    if not any(strengths.values()):
+    augment: a dict with any of rotate, shear (degrees), shift (pixels), scale (a fraction)."""
+    rotate, shift, scale, shear = (augment.get(name, 0)
+                                   for name in ("rotate", "shift", "scale", "shear"))
+    if not any((rotate, shift, scale, shear)):
         return None
-    rotate, shift, scale, shear = (strengths[key] for key in ("rotate", "shift", "scale", "shear"))
     bounds = torch.tensor([rotate, shift, shift, scale, shear])
     draws = torch.rand(5, n, generator=generator) * 2 - 1
     angle, x, y, zoom, slant = draws * bounds[:, None]
     return affine_matrix(angle, x, y, 1 + zoom, slant)
+
+
+def change_thickness(images, pixels):
+    """Float images (B, 1, 28, 28) with strokes thicker by `pixels` (B,), thinner where negative,
+    at most 1: a mixture with the most, or the least, of each 2×2 pixels."""
+    padded = F.pad(images, (1, 0, 1, 0))
+    most = F.max_pool2d(padded, 2, stride=1)
+    least = -F.max_pool2d(-padded, 2, stride=1)
+    share = pixels.view(-1, 1, 1, 1)
+    return images + share.clamp(min=0) * (most - images) + share.clamp(max=0) * (images - least)
+
+
+def add_noise(images, deviations, generator):
+    """Float images (B, 1, 28, 28) on 0..255 with Gaussian noise of `deviations` (B,), clipped."""
+    noise = torch.randn(images.shape, generator=generator).to(images.device)
+    return (images + deviations.view(-1, 1, 1, 1) * noise).clamp(0, 255)
 
 
 def warp(images, thetas):
@@ -270,16 +295,27 @@ def batches(images, labels, batch_size, generator, augment):
     last batch may be smaller. images (N, 28, 28) uint8 and labels (N,) lie on the device,
     `generator` on the CPU; it serves nothing else, so that order and transforms depend on its seed
     alone, not on the device nor on dropout."""
-    order = torch.randperm(len(images), generator=generator).to(images.device)
-    thetas = draw_affine(len(images), augment, generator)
+    n, device = len(images), images.device
+    order = torch.randperm(n, generator=generator).to(device)
+    thetas = draw_affine(n, augment, generator)
     if thetas is not None:
-        thetas = thetas.to(images.device)  # one copy an epoch
-    for start in range(0, len(images), batch_size):
-        index = order[start:start + batch_size]
-        batch = images.index_select(0, index).unsqueeze(1).float()  # images[index], but faster
+        thetas = thetas.to(device)  # one copy an epoch
+    if augment.get("thickness"):
+        pixels = augment["thickness"] * (2 * torch.rand(n, generator=generator) - 1).to(device)
+    if augment.get("noise"):
+        deviations = 255 * augment["noise"] * torch.rand(n, generator=generator).to(device)
+
+    for start in range(0, n, batch_size):
+        part = slice(start, start + batch_size)
+        batch = images.index_select(0, order[part])  # images[order[part]], but faster
+        batch = batch.unsqueeze(1).float()
         if thetas is not None:  # before normalising, so that zeros from outside are background
-            batch = warp(batch, thetas[start:start + batch_size])
-        yield standardise(batch), labels[index]
+            batch = warp(batch, thetas[part])
+        if augment.get("thickness"):
+            batch = change_thickness(batch, pixels[part])
+        if augment.get("noise"):
+            batch = add_noise(batch, deviations[part], generator)
+        yield standardise(batch), labels[order[part]]
 
 
 # ---- optimizer ---------------------------------------------------------------------------------
