@@ -268,8 +268,10 @@ def change_thickness(images, pixels):
     """Float images (B, 1, 28, 28) with strokes thicker by `pixels` (B,), thinner where negative,
     at most 1: a mixture with the most, or the least, of each 2×2 pixels."""
     padded = F.pad(images, (1, 0, 1, 0))
-    most = F.max_pool2d(padded, 2, stride=1)
-    least = -F.max_pool2d(-padded, 2, stride=1)
+    above, below = padded[:, :, :-1], padded[:, :, 1:]  # F.max_pool2d does this ten times slower
+    most, least = torch.maximum(above, below), torch.minimum(above, below)
+    most = torch.maximum(most[..., :-1], most[..., 1:])
+    least = torch.minimum(least[..., :-1], least[..., 1:])
     share = pixels.view(-1, 1, 1, 1)
     return images + share.clamp(min=0) * (most - images) + share.clamp(max=0) * (images - least)
 
