@@ -17,8 +17,9 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))
-import train  # noqa: E402
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+import predict  # noqa: E402
+
 import utils  # noqa: E402
 from utils import UserError  # noqa: E402
 
@@ -221,11 +222,11 @@ def packed(net, name="the net"):
 
 def published(model):
     """What the page gets of the published seed 0 of model "1", "2" or "3"."""
-    path, net_class, recipe = train.load_model_file(model)
-    net = net_class()
-    net.load_state_dict(utils.load(HERE.parent / "results" / path.stem / "seed0" / "model.pt"))
-    return dict(file=path.name, parameters=sum(p.numel() for p in net.parameters()),
-                deskew=recipe["deskew"], operations=packed(net, path.name))
+    net, recipe = predict.load_net(model)
+    wanted = [name for name in ("upright", "deskew") if recipe.get(name)]  # as utils.prepare has it
+    return dict(parameters=sum(p.numel() for p in net.parameters()),
+                preparation=wanted[0] if wanted else "none",
+                operations=packed(net, f"model{model}.py"))
 
 
 def strip():
@@ -242,7 +243,8 @@ def strip():
 def weights_js():
     """The text of weights.js: plain data, an operation or a digit a line."""
     lines = ["// Written by export.py from the published weights; do not edit.",
-             f"const MEAN = {utils.MEAN}, STD = {utils.STD};", "const NETS = {"]
+             f"const MEAN = {utils.MEAN}, STD = {utils.STD};",
+             f"const FAINT = {utils.FAINT}, SPREAD = {utils.SPREAD};", "const NETS = {"]
     for model in ("1", "2", "3"):
         net = published(model)
         steps = net.pop("operations")

@@ -147,46 +147,79 @@ function softmax(logits) {
   return parts.map(part => part / sum);
 }
 
-// What the net sees of 784 numbers: set upright, if its recipe says so.
+// What the net sees of 784 numbers, prepared as its recipe asks for it.
 function netInput(net, pixels) {
-  return net.deskew ? deskew(pixels) : Array.from(pixels);
+  const preparations = { upright, deskew, none: numbers => Array.from(numbers) };
+  return preparations[net.preparation](pixels);
 }
 
-// 784 numbers 0..255 (ink is high, as MNIST stores it, not deskewed) and 1, 2 or 3, to ten
-// probabilities.
+// 784 numbers 0..255 (ink is high, as MNIST stores it, not prepared for any net) and 1, 2 or 3, to
+// ten probabilities.
 function classify(pixels, model) {
   const net = NETS[model];
   return softmax(computeMaps(net, netInput(net, pixels)).at(-1).data);
 }
 
-// ---- deskewing: utils.deskew, line by line ------------------------------------------------------
+// ---- preparation: utils.upright, utils.deskew and utils.warp, step by step -------------------------
+// Coordinates are those of the pixels' centres on a grid that runs from -1 to 1.
+
+const centre = i => (i + 0.5) / 14 - 1;
+
+// 784 numbers, brought to the same contrast, slant, place and size: the brightest becomes 255; sheared
+// until x and y of the ink are uncorrelated; the ink's centre in the middle, its root mean square
+// distance from there SPREAD. Only what is brighter than FAINT counts as ink.
+function upright(pixels) {
+  const most = Math.max(...pixels, 1);
+  const bright = Array.from(pixels, value => value * 255 / most);
+  const ink = bright.map(value => Math.max(0, value - 255 * FAINT));
+  const { x, y, varianceX, varianceY, covariance } = moments(ink);
+  const slope = covariance / Math.max(varianceY, 1e-4);
+  const spread = Math.sqrt(Math.max(0, varianceY + varianceX - slope * covariance));
+  const zoom = Math.min(Math.max(spread / SPREAD, 0.7), 1.4);
+  return warp(bright, [zoom, slope * zoom, x], [0, zoom, y]);
+}
 
 // 784 numbers, sheared along their rows about the ink's centre until x and y of the ink are
-// uncorrelated. Coordinates are those of the pixels' centres on a grid that runs from -1 to 1.
+// uncorrelated.
 function deskew(pixels) {
-  const centre = i => (i + 0.5) / 14 - 1;
-  let ink = 0, sumY = 0, covariance = 0, variance = 0;
-  for (let i = 0; i < 784; i++) {
-    ink += pixels[i];
-    sumY += pixels[i] * centre(Math.floor(i / 28));
-  }
-  const meanY = sumY / Math.max(ink, 1);  // an empty image has no ink
-  for (let i = 0; i < 784; i++) {
-    const dy = centre(Math.floor(i / 28)) - meanY;
-    covariance += pixels[i] * centre(i % 28) * dy;
-    variance += pixels[i] * dy * dy;
-  }
-  const slope = covariance / Math.max(variance, 1);
+  const { y, varianceY, covariance } = moments(pixels);
+  const slope = varianceY > 0 ? covariance / varianceY : 0;
+  return warp(pixels, [1, slope, -slope * y], [0, 1, 0]);
+}
 
-  // Each output pixel comes from its own row, `slope` to the side for every step down: a mixture of
-  // the two pixels between which the place lies.
+// The centre of the ink, its variances about it, and the covariance of x and y; 0 without ink.
+function moments(ink) {
+  const mean = quantity => {
+    let sum = 0, total = 0;
+    for (let i = 0; i < 784; i++) {
+      sum += ink[i] * quantity(centre(i % 28), centre(Math.floor(i / 28)));
+      total += ink[i];
+    }
+    return sum / Math.max(total, 1);
+  };
+  const x = mean(x => x), y = mean((_, y) => y);
+  return {
+    x,
+    y,
+    varianceX: mean(at => (at - x) ** 2),
+    varianceY: mean((_, at) => (at - y) ** 2),
+    covariance: mean((atX, atY) => atX * (atY - y)),
+  };
+}
+
+// Each pixel (x, y) of the result comes from (a x + b y + c, d x + e y + f): a mixture of the four
+// pixels between which that place lies. Beyond the edge is no ink.
+function warp(pixels, [a, b, c], [d, e, f]) {
+  const at = (row, column) =>
+    row >= 0 && row < 28 && column >= 0 && column < 28 ? pixels[row * 28 + column] : 0;
   return Array.from({ length: 784 }, (_, i) => {
-    const row = Math.floor(i / 28);
-    const x = centre(i % 28) + slope * (centre(row) - meanY);
-    const place = (x + 1) * 14 - 0.5;
-    const left = Math.floor(place), part = place - left;
-    const at = column => column >= 0 && column < 28 ? pixels[row * 28 + column] : 0;
-    return Math.round(at(left) * (1 - part) + at(left + 1) * part);
+    const x = centre(i % 28), y = centre(Math.floor(i / 28));
+    const column = (a * x + b * y + c + 1) * 14 - 0.5, row = (d * x + e * y + f + 1) * 14 - 0.5;
+    const left = Math.floor(column), right = column - left;  // the part that the right one gets
+    const top = Math.floor(row), below = row - top;
+    const upper = at(top, left) * (1 - right) + at(top, left + 1) * right;
+    const lower = at(top + 1, left) * (1 - right) + at(top + 1, left + 1) * right;
+    return Math.round(upper * (1 - below) + lower * below);
   });
 }
 

@@ -305,7 +305,8 @@ function paintUnit() {
   document.querySelectorAll(".mark").forEach(mark => { mark.hidden = true; });
   $("window").hidden = !state.unit;
   if (!state.unit) {
-    $("unit").textContent = NETS[state.model].deskew ? "Set upright, as in training." : "";
+    const prepared = NETS[state.model].preparation !== "none";
+    $("unit").textContent = prepared ? "Set upright, as in training." : "";
     return;
   }
   const { layer, channel, y, x } = state.unit;

@@ -21,7 +21,7 @@ import train  # noqa: E402
 import utils  # noqa: E402
 from utils import UserError  # noqa: E402
 
-SURE = 0.65  # below this probability, on average over the digits, a picture has no digit
+SURE = 0.5  # below this probability, on average over the digits, a picture has no digit
 POSSIBLE = 0.35  # below this a piece of ink in a row of digits is none
 
 
@@ -83,7 +83,7 @@ def draw(image, digits, height=480):
 
 
 # ---- command line ------------------------------------------------------------------------------
-def load_net(model, weights):
+def load_net(model, weights=None):
     """(net in eval mode, recipe) of --model and --weights. Raises UserError."""
     path, net_class, recipe = train.load_model_file(model)
     weights = weights or utils.HERE / "results" / path.stem / "seed0" / "model.pt"
