@@ -28,18 +28,18 @@ PER_CLASS = 3  # test digits of each class in the page's strip, beside those tha
 
 # ---- the operations ----------------------------------------------------------------------------
 # Each function below has the name and the arguments of a function of torch. It returns what the
-# page has to compute in its place, or None where eval mode leaves nothing to compute.
+# page is to compute in its place, or None where eval mode leaves nothing to compute.
 def conv2d(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    require(side(dilation) == 1, "dilation")
     kernel = side(weight.shape[2:])
     if padding == "same" and kernel % 2:
         padding = kernel // 2
-    require(side(dilation) == 1, "dilation")
     return dict(kind="conv", kernel=kernel, stride=side(stride), padding=side(padding),
                 groups=groups, weight=weight, bias=bias)
 
 
 def batch_norm(x, mean, variance, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    require(not training, "the statistics of a batch")
+    require(not training, "a batch's own statistics")
     scale = (variance.double() + eps).rsqrt() * (1 if weight is None else weight.double())
     shift = (0 if bias is None else bias.double()) - mean.double() * scale
     return dict(kind="affine", scale=scale, shift=shift)
@@ -54,8 +54,8 @@ def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=Fal
 
 def avg_pool2d(x, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True,
                divisor_override=None):
-    plain = side(padding) == 0 and not ceil_mode and divisor_override is None
-    require(plain, "padding, ceil_mode or divisor_override")
+    require(side(padding) == 0 and not ceil_mode, "padding or ceil_mode")
+    require(divisor_override is None, "divisor_override")
     return dict(kind="avgpool", kernel=side(kernel_size), stride=side(stride or kernel_size),
                 padding=0)
 
@@ -64,12 +64,6 @@ def adaptive_avg_pool2d(x, output_size):
     kernel, rest = divmod(side(x.shape[2:]), side(output_size))
     require(rest == 0, "windows of unequal size")
     return avg_pool2d(x, kernel)
-
-
-def mean(x, dim=None, keepdim=False):
-    over_the_map = dim is not None and sorted(axis % x.dim() for axis in dim) == [2, 3]
-    require(x.dim() == 4 and over_the_map, "another mean than over the whole map")
-    return avg_pool2d(x, side(x.shape[2:]))
 
 
 def relu(x, inplace=False):
@@ -82,20 +76,18 @@ def gelu(x, approximate="none"):
 
 
 def linear(x, weight, bias=None):
-    require(x.dim() == 2, "more than one number a channel: flatten first")
+    require(x.dim() == 2, "maps: flatten them first")
     return dict(kind="linear", weight=weight, bias=bias)
 
 
 def nothing(x, *args, **kwargs):
-    """Numbers and their order stay: reshaping, dropout in eval mode. A log-softmax at the end does
-    not change the probabilities either; anywhere else the check in operations() finds it."""
+    """The numbers stay, and their order: reshaping, dropout in eval mode. So do the probabilities
+    behind a log-softmax, if it is the last step; else the check in operations() finds it."""
 
 
 SUPPORTED = {each.__name__: each for each in (
-    conv2d, batch_norm, max_pool2d, avg_pool2d, adaptive_avg_pool2d, mean, relu, gelu, linear)}
-SUPPORTED |= dict.fromkeys(("flatten", "view", "reshape", "squeeze", "dropout", "contiguous",
-                            "dropout2d", "log_softmax"), nothing)
-SUPPORTED |= {"relu_": relu}
+    conv2d, batch_norm, max_pool2d, avg_pool2d, adaptive_avg_pool2d, relu, gelu, linear)}
+SUPPORTED |= dict.fromkeys(("flatten", "view", "reshape", "dropout", "log_softmax"), nothing)
 
 
 def side(size):
@@ -118,7 +110,7 @@ class Recorder(TorchFunctionMode):
         super().__init__()
         self.last = image  # what the step before returned
         self.operations = []
-        self.counted = set()  # of parameters, by their id
+        self.counted = set()  # parameters, by their id
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
@@ -142,10 +134,10 @@ class Recorder(TorchFunctionMode):
         new = {id(each): each.numel() for each in parameters if id(each) not in self.counted}
         self.counted |= new.keys()
         before = self.operations[-1] if self.operations else dict(kind="image")
-        if (before["kind"], operation["kind"]) == ("conv", "affine"):
+        if (before["kind"], operation["kind"]) == ("conv", "affine"):  # the second into the first
             scale, shift = operation["scale"], operation["shift"]
             before["weight"] = before["weight"].double() * scale[:, None, None, None]
-            before["bias"] = (before["bias"] if before["bias"] is not None else 0) * scale + shift
+            before["bias"] = (0 if before["bias"] is None else before["bias"]) * scale + shift
             before["parameters"] += sum(new.values())
             before["batchnorm"] = True
         else:
@@ -170,49 +162,48 @@ def operations(net, name="the net"):
             net(image)
     except UserError as error:
         raise UserError(f"{name}: the page cannot compute {error}") from None
-    found = recorder.operations
     with torch.no_grad():
-        expected, computed = net(images).softmax(1), compute(found, images).softmax(1)
+        expected = net(images).softmax(dim=1)
+        computed = compute(recorder.operations, images).softmax(dim=1)
     if expected.shape != computed.shape or not torch.allclose(expected, computed, atol=1e-5):
         raise UserError(f"{name}: its list of operations does not compute what the net computes")
-    return found
+    return recorder.operations
 
 
 def compute(operations, x):
-    """What the list makes of normalised images (N, 1, 28, 28): the rules that net.js follows."""
-    for each in operations:
-        kind = each["kind"]
+    """What the list makes of normalised images (N, 1, 28, 28): (N, numbers). As net.js does it."""
+    for step in operations:
+        # The arguments as torch has them: weights in 32 bits, as weights.js holds them.
+        weight, bias, scale, shift = (
+            step[key].float() if step.get(key) is not None else None
+            for key in ("weight", "bias", "scale", "shift"))
+        kind, kernel, stride, padding = (
+            step.get(key) for key in ("kind", "kernel", "stride", "padding"))
         if kind == "conv":
-            bias = None if each["bias"] is None else each["bias"].float()
-            x = F.conv2d(x, each["weight"].float(), bias, each["stride"], each["padding"],
-                         groups=each["groups"])
+            x = F.conv2d(x, weight, bias, stride, padding, groups=step["groups"])
         elif kind == "affine":
-            scale, shift = (each[key].float()[:, None, None] for key in ("scale", "shift"))
-            x = x * scale + shift
+            x = x * scale[:, None, None] + shift[:, None, None]
         elif kind == "maxpool":
-            x = F.max_pool2d(x, each["kernel"], each["stride"], each["padding"])
+            x = F.max_pool2d(x, kernel, stride, padding)
         elif kind == "avgpool":
-            x = F.avg_pool2d(x, each["kernel"], each["stride"])
-        elif kind == "relu":
-            x = F.relu(x)
-        elif kind == "gelu":
-            x = F.gelu(x)
+            x = F.avg_pool2d(x, kernel, stride)
         elif kind == "linear":
-            x = F.linear(x.flatten(1), each["weight"], each["bias"])
+            x = F.linear(x.flatten(1), weight, bias)
+        else:
+            x = F.relu(x) if kind == "relu" else F.gelu(x)
     return x.flatten(1)
 
 
 # ---- the file ----------------------------------------------------------------------------------
 def text_of(numbers, dtype):
-    """A tensor as base64 of its little-endian numbers, or null."""
+    """A tensor as base64 of its little-endian numbers; None for none."""
     if numbers is None:
         return None
-    array = numbers.detach().numpy().astype(dtype)
-    return base64.b64encode(array.tobytes()).decode()
+    return base64.b64encode(numbers.detach().numpy().astype(dtype).tobytes()).decode()
 
 
 def packed(net, name="the net"):
-    """operations() of a net, ready for JSON: the weights as base64."""
+    """operations() of a net, ready for JSON."""
     steps = operations(net, name)
     for step in steps:
         for key in {"weight", "bias", "scale", "shift"} & step.keys():
@@ -234,7 +225,7 @@ def strip():
     images, labels = utils.load_mnist(utils.find_mnist(), train=False)
     chosen = [i for digit in range(10)
               for i in (labels == digit).nonzero().flatten().tolist()[:PER_CLASS]]
-    with open(HERE.parent / "results" / "model3" / "seed0" / "mistakes.csv") as file:
+    with open(utils.HERE / "results" / "model3" / "seed0" / "mistakes.csv") as file:
         misread = {int(row["index"]): int(row["prediction"]) for row in csv.DictReader(file)}
     return [dict(index=i, label=labels[i].item(), misread=misread.get(i),
                  pixels=text_of(images[i], "u1")) for i in dict.fromkeys([*chosen, *misread])]
@@ -244,7 +235,8 @@ def weights_js():
     """The text of weights.js: plain data, an operation or a digit a line."""
     lines = ["// Written by export.py from the published weights; do not edit.",
              f"const MEAN = {utils.MEAN}, STD = {utils.STD};",
-             f"const FAINT = {utils.FAINT}, SPREAD = {utils.SPREAD};", "const NETS = {"]
+             f"const FAINT = {utils.FAINT}, SPREAD = {utils.SPREAD};",
+             "const NETS = {"]
     for model in ("1", "2", "3"):
         net = published(model)
         steps = net.pop("operations")
@@ -256,7 +248,7 @@ def weights_js():
 
 
 def main():
-    """Returns the exit status: 0, or 1 after one line that says what is wrong."""
+    """Returns the exit status: 0, or 1 or 2 after one line that says what is wrong."""
     try:
         utils.write(HERE / "weights.js", weights_js())
     except (UserError, OSError) as error:

@@ -9,7 +9,8 @@ from PIL import Image, ImageFilter, ImageOps
 
 SIDES = 320, 1600  # pixels: a picture is enlarged or reduced until its longest side is between
 MOST = 16  # digits in a row; a picture with more pieces is one of something else
-PALEST = 0.15  # of the paper's brightness: what all the ink has to differ by from the paper
+TEXTURE = 500  # pieces of ink from which on a picture is a texture
+FAINTEST, PALEST = 0.06, 0.15  # of the paper's brightness: a pixel of ink, and the whole of the ink
 THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's box of 20
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
 
@@ -210,53 +211,62 @@ def measure(labels, ink):
     return boxes, sizes, np.bincount(piece, ink[y, x], minlength=n) / np.maximum(sizes, 1)
 
 
-def find_digits(ink):
-    """The digits of an ink image, left to right: a list of (box, mask) with box [left, top, right,
-    bottom) and the mask of the digit's ink in it. Empty if there is nothing like a digit."""
-    visible = max(0.06, noise_limit(ink))
-    seen = ink > visible
-    seen &= ~find_lines(ink, visible)
+def find_pieces(ink):
+    """The connected pieces of ink in an ink image, without lines: as of label()."""
+    visible = max(FAINTEST, noise_limit(ink))
+    seen = (ink > visible) & ~find_lines(ink, visible)
     if not seen.any():
-        return []
+        return label(seen)
     strong = ink[seen]
-    level = np.mean(strong[strong >= otsu(strong)])
-    if level < PALEST:
-        return []
-    labels = label(seen & (ink > 0.4 * level))
-    boxes, sizes, darkness = measure(labels, ink)
-    height, width = ink.shape
-    wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    level = np.mean(strong[strong >= otsu(strong)])  # of the pen, without blurred edges and stains
+    return label(seen & (ink > 0.4 * level) & (level > PALEST))
 
-    # No specks, and no frames: whatever has a piece inside that is at least a third as high.
-    kept = np.maximum(wide, high) >= max(8, max(ink.shape) / 100)
-    for i in np.nonzero(kept)[0]:
+
+def choose(boxes, sizes, darkness, shape):
+    """Which pieces of an ink image of that shape may be digits or parts of them, (N,) of True and
+    False, and a digit's height in pixels."""
+    wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
+    kept = np.maximum(wide, high) >= max(8, max(shape) / 100)  # no specks
+    if not 0 < kept.sum() < TEXTURE:
+        return np.zeros_like(kept), 0
+    for i in np.nonzero(kept)[0]:  # no frames: they have a piece inside, at least a third as high
         inside = ((boxes[:, :2] > boxes[i, :2]) & (boxes[:, 2:] < boxes[i, 2:])).all(axis=1)
         kept[i] = not (kept & inside & (3 * high > high[i])).any()
-    # The piece with most ink is a digit: away from the picture's edge, unless all hangs over it.
-    margins = np.concatenate([boxes[:, :2], (width, height) - boxes[:, 2:]], axis=1)
-    at_edge = (margins <= 1).any(axis=1)
-    inner = kept & ~at_edge
-    if sizes[inner].max(initial=0) <= 0.1 * sizes[kept].max(initial=0):
+
+    # The piece with most ink is a digit. It does not hang over the picture's edge, unless the
+    # others are as nothing to what does.
+    margins = np.concatenate([boxes[:, :2], shape[::-1] - boxes[:, 2:]], axis=1)
+    inner = kept & (margins > 1).all(axis=1)
+    if sizes[inner].max(initial=0) <= 0.1 * sizes[kept].max():
         inner = kept
-    if not inner.any():
-        return []
     digit = np.argmax(np.where(inner, sizes, 0))
-    # What hangs over the edge is as high as that, no underline is wider, nothing is much paler.
+
+    # Other pieces are not much paler than this, no underline wider than it is high, and at the
+    # picture's edge about as high.
     alike = (high > 0.6 * high[digit]) & (high < 1.5 * high[digit])
     underline = (wide > 5 * high) & (wide > high[digit])
     kept &= (inner | alike) & ~underline & (darkness > 0.5 * darkness[digit])
+    most_of_it = sizes[kept].sum() > 0.3 * sizes[inner].sum()
+    return kept & most_of_it, high[digit]
 
-    groups = join([[i] for i in np.nonzero(kept)[0]], boxes, high[digit])
-    group_boxes = [box_around(boxes[group]) for group in groups]
-    tallest = max((box[3] - box[1] for box in group_boxes), default=0)
-    found = [(box, group) for box, group in zip(group_boxes, groups)
-             if box[3] - box[1] > 0.4 * tallest]
-    most_of_it = sum(sizes[group].sum() for _, group in found) > 0.3 * sizes[inner].sum()
-    if len(found) > MOST or not most_of_it:
+
+def find_digits(ink):
+    """The digits of an ink image, left to right: a list of (box, mask) with box [left, top, right,
+    bottom) and the mask of the digit's ink in it. Empty if there is nothing like a digit."""
+    labels = find_pieces(ink)
+    boxes, sizes, darkness = measure(labels, ink)
+    kept, height = choose(boxes, sizes, darkness, ink.shape)
+    if not 0 < kept.sum() < 10 * MOST:
         return []
+    found = []
+    for group in join([[i] for i in np.nonzero(kept)[0]], boxes, height):
+        left, top, right, bottom = box = box_around(boxes[group])
+        mask = np.isin(labels[top:bottom, left:right], np.array(group) + 1)
+        found.append((box, mask))
+    tallest = max(mask.shape[0] for _, mask in found)
+    found = [each for each in found if each[1].shape[0] > 0.4 * tallest]
     found.sort(key=lambda each: each[0][0] + each[0][2])
-    return [(box, np.isin(labels[box[1]:box[3], box[0]:box[2]], np.array(group) + 1))
-            for box, group in found]
+    return found if len(found) <= MOST else []
 
 
 def box_around(boxes):
