@@ -1,77 +1,80 @@
-"""Model 2: how small can a net be and still reach 99.4 %?
+"""Model 2: how small can a net be and still reach 99.4 %, on every seed?
 
 Target
-    Fewer than 4,000 parameters, at most 15 epochs, 99.4 % on the test set. Against Model 1: every
-    layer is thinner (6 to 12 channels) and has GELU, pooling comes after the first convolution
-    already, a 1×1 transition squeezes the channels before the second pool, and global average
-    pooling (GAP) hands twelve numbers to a linear layer. New in the recipe: ReduceLROnPlateau in
-    place of OneCycleLR, weaker augmentation, and an average of the weights, which is what gets
-    judged.
+    At least 99.4 % on the test set in each of the last five of 15 epochs, on every seed, with as few
+    parameters as possible, global average pooling (GAP) and ReduceLROnPlateau.
 
 Result
-    99.36 ± 0.05 % (n=20) on the 10,000 test images in the last of 15 epochs;
-    lowest of any seed's last five epochs 99.23 %; at least 99.4 % in each of them: 1 of 20 seeds.
-    3,880 parameters, torch 2.15.0, cpu (x86_64, 2 cores), 1 thread,
-    164 s a run.
+    99.56 ± 0.04 % (n=20) on the 10,000 test images in the last of 15 epochs;
+    lowest of any seed's last five epochs 99.46 %; at least 99.4 % in each of them: 20 of 20 seeds.
+    5,790 parameters, torch 2.14.1, cpu (x86_64, 2 cores), 1 thread,
+    124 s a run.
     Reproduce seeds 0 to 19: python train.py --model 2 --runs 20
 
 Analysis
-    On average a little short of the target, and of twenty seeds one holds it. On 10,000 held-out
-    training images the net reaches `model2:` 99.35 ± 0.05 % (n=5). None of the recipe's
-    ingredients shows in five seeds: without deskewing
-    `model2: deskew=False` 99.33 ± 0.05 % (n=5), without augmentation
-    `model2: augment={}` 99.33 ± 0.07 % (n=5), without the weight average
-    `model2: average=0.0` 99.34 ± 0.05 % (n=5). Without augmentation the net fits the images it
-    is shown better, and the held-out ones no better and no worse.
+    Changed since Model 1: after the first pool, each 3×3 convolution is split in two, every channel
+    by itself and then a 1×1 transition across channels, which needs a seventh of the weights; GAP
+    hands thirty numbers to a linear layer. Preparation brings all digits not only to one slant
+    but to one place, size and contrast. Muon takes the place of SGD, and the average of the weights
+    is what gets judged.
+    Smaller: with 26 channels, 4,630 parameters, the held-out loss is 0.0329 and 0.0375 on two
+    folds, with 34 channels 0.0326 and 0.0354. The net of 3,880 parameters that was Model 2 before,
+    by another recipe, holds the target on one seed of twenty (results/small.py). Where between
+    them it is lost has not been tried.
     ReduceLROnPlateau, told to halve the rate whenever an epoch's training loss is not 5 % below the
-    lowest so far, leaves it alone for four to eight epochs and then brings it down in steps.
+    lowest so far, leaves it alone for about four epochs and then brings it down in steps.
 """
 
 from torch import nn
 
 RECIPE = dict(
     epochs=15,
-    batch_size=128,  # images a step
-    optimizer=dict(name="SGD", lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4,
-                   fused=True),  # all parameters in one call
+    batch_size=256,  # images a step
+    optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # orthogonal steps for weights
+                   vectors=6.7, weight_decay=5e-4),  # BatchNorm, biases: 6.7 times the rate
     scheduler=dict(name="ReduceLROnPlateau",  # stepped once an epoch, watches the training loss
                    factor=0.5, patience=0, threshold=0.05),  # halve unless it fell by 5 %
-    deskew=True,  # slanted digits are sheared upright, in training and in test
-    augment=dict(rotate=7, shift=1, scale=0.05),  # degrees, pixels, fraction; uniform within ±
+    upright=True,  # one slant, place, size and contrast for all digits, in training and in test
+    augment=dict(rotate=10, shift=1, scale=0.1,  # degrees, pixels, a fraction
+                 thickness=0.5, noise=0.2),  # pixels, a fraction of white; uniform within ±
+    plain_epochs=2,  # the last two epochs show the digits as they are
+    label_smoothing=0.02,  # of each label's probability is spread over the ten digits
     average=0.998,  # decay a step of the weight average that is judged and saved
 )
 
 
-def conv(in_channels, out_channels, padding=1, pool=False):
-    """3×3 convolution, BatchNorm, GELU (https://arxiv.org/abs/1606.08415). A 2×2 max pool comes
-    right behind the convolution, because it leaves the last two a quarter of the work."""
+def conv_pool(in_channels, out_channels):
+    """3×3 convolution, 2×2 max pool, BatchNorm, ReLU. Pooling first leaves the last two a quarter
+    of the work."""
     return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=padding, bias=False),
-        *[nn.MaxPool2d(2)] * pool, nn.BatchNorm2d(out_channels), nn.GELU())
+        nn.Conv2d(in_channels, out_channels, 3, bias=False),
+        nn.MaxPool2d(2), nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
-def transition(in_channels, out_channels):
-    """1×1 convolution to fewer channels, BatchNorm, GELU, 2×2 max pool."""
-    return nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, bias=False),
-                         nn.BatchNorm2d(out_channels), nn.GELU(), nn.MaxPool2d(2))
+def separable(in_channels, out_channels):
+    """A 3×3 convolution in two steps, as in MobileNets (https://arxiv.org/abs/1704.04861): each
+    channel by itself, then a 1×1 convolution across channels. BatchNorm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, in_channels, 3, groups=in_channels, bias=False),
+        nn.Conv2d(in_channels, out_channels, 1, bias=False),
+        nn.BatchNorm2d(out_channels), nn.ReLU())
 
 
 class Net(nn.Module):
-    """Deskewed and normalised images (B, 1, 28, 28) to logits (B, 10)."""
+    """Upright and normalised images (B, 1, 28, 28) to logits (B, 10)."""
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(   # output      RF
-            conv(1, 6, pool=True),     #  6×14×14     4
-            conv(6, 8),                #  8×14×14     8
-            conv(8, 8),                #  8×14×14    12
-            transition(8, 6),          #  6×7×7      14
-            conv(6, 10),               # 10×7×7      22
-            conv(10, 10, padding=0),   # 10×5×5      30
-            conv(10, 12, padding=0),   # 12×3×3      38
-            nn.AdaptiveAvgPool2d(1),   # 12×1×1      46
-            nn.Flatten(),              # 12          46
-            nn.Linear(12, 10),         # 10          46
+        self.layers = nn.Sequential(  # output      RF
+            conv_pool(1, 10),         # 10×13×13     4
+            separable(10, 30),        # 30×11×11     8
+            separable(30, 30),        # 30×9×9      12
+            separable(30, 30),        # 30×7×7      16
+            separable(30, 30),        # 30×5×5      20
+            separable(30, 30),        # 30×3×3      24
+            nn.AdaptiveAvgPool2d(1),  # 30×1×1      28
+            nn.Flatten(),             # 30          28
+            nn.Linear(30, 10),        # 10          28
         )
 
     def forward(self, images):
