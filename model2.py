@@ -1,8 +1,8 @@
 """Model 2: how small can a net be and still reach 99.4 %, on every seed?
 
 Target
-    At least 99.4 % on the test set in each of the last five of 15 epochs, on every seed, with as few
-    parameters as possible, global average pooling (GAP) and ReduceLROnPlateau.
+    At least 99.4 % on the test set in each of the last five of 15 epochs, on every seed, with as
+    few parameters as possible, global average pooling (GAP) and ReduceLROnPlateau.
 
 Result
     99.56 ± 0.04 % (n=20) on the 10,000 test images in the last of 15 epochs;
