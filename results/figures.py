@@ -11,7 +11,7 @@ from PIL import Image
 
 import utils
 
-COLORS = ("C0", "C1", "C3", "C4", "C5")
+COLORS = ("C0", "C1", "C3", "C4", "C5", "tab:olive")
 
 
 def seeds(model, runs):

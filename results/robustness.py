@@ -68,7 +68,8 @@ CHANGES = {  # name in the table: functions of float images (N, 1, 28, 28) on th
 
 
 def accuracies(net, recipe, images, labels):
-    """{change: percent correct} for uint8 images (N, 28, 28)."""
+    """{change: percent correct} for uint8 images (N, 28, 28). The last is that of images as they
+    are, without the preparation that the recipe asks for."""
     results = {}
     for name, functions in CHANGES.items():
         correct = []
@@ -77,6 +78,8 @@ def accuracies(net, recipe, images, labels):
             _, accuracy, _ = utils.evaluate(net, utils.prepare(changed, recipe), labels)
             correct.append(accuracy)
         results[name] = round(sum(correct) / len(correct), 2)
+    _, accuracy, _ = utils.evaluate(net, images, labels)
+    results["preparation left out"] = round(accuracy, 2)
     return results
 
 

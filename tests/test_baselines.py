@@ -85,7 +85,7 @@ def test_it_shuffles_training_images_and_augments_as_the_recipe_says(mnist):
 
 
 def test_the_rate_is_scaled_to_batches_of_64(plateau):
-    _, _, recipe = train.load_model_file("3")
+    _, _, recipe = train.load_model_file(ROOT / "results" / "fast.py")
     assert recipe["batch_size"] == 512
     assert classic_train.scaled(recipe)["scheduler"]["max_lr"] == recipe["scheduler"]["max_lr"] / 8
     assert classic_train.scaled(recipe)["optimizer"] == recipe["optimizer"]

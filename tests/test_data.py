@@ -181,8 +181,34 @@ def test_each_strength_bounds_its_own_parameter(name):
 @pytest.mark.parametrize("wrong", [dict(flip=1), dict(rotate=-1), dict(scale=1),
                                    dict(shift=float("nan"))])
 def test_unknown_or_impossible_strength_is_refused(wrong):
-    with pytest.raises(ValueError, match="augment is"):
-        utils.draw_affine(10, wrong, seeded(0))
+    with pytest.raises(ValueError, match="augment"):
+        utils.check_augment(wrong)
+
+
+def test_strokes_grow_to_the_most_and_shrink_to_the_least_of_each_2x2_pixels():
+    images = some_images(3).unsqueeze(1).float()
+    wide = torch.nn.functional.pad(images, (1, 0, 1, 0))
+    most = torch.nn.functional.max_pool2d(wide, 2, stride=1)
+    least = -torch.nn.functional.max_pool2d(-wide, 2, stride=1)
+    changed = utils.change_thickness(images, torch.tensor([1.0, -1.0, 0.5]))
+    torch.testing.assert_close(changed[0], most[0])
+    torch.testing.assert_close(changed[1], least[1])
+    torch.testing.assert_close(changed[2], (images[2] + most[2]) / 2)
+
+
+def test_noise_has_the_deviation_asked_for_and_stays_between_black_and_white():
+    grey = torch.full((2, 1, 28, 28), 128.0)
+    noisy = utils.add_noise(grey, torch.tensor([10.0, 200.0]), seeded(0))
+    assert noisy[0].std().item() == pytest.approx(10, rel=0.1)
+    assert noisy[1].min() == 0 and noisy[1].max() == 255
+
+
+def test_thickness_and_noise_of_a_recipe_reach_the_batches():
+    images, labels = some_images(8), torch.zeros(8)
+    plain = next(utils.batches(images, labels, 8, seeded(0), {}))[0]
+    for name in ("thickness", "noise"):
+        changed = next(utils.batches(images, labels, 8, seeded(0), {name: 0.5}))[0]
+        assert changed.shape == plain.shape and not torch.equal(changed, plain)
 
 
 # ---- batches -----------------------------------------------------------------------------------
