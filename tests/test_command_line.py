@@ -740,7 +740,10 @@ def test_a_seed_that_fails_ends_the_series(tmp_path, main, one_cycle, seeds, sta
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_what_ends_a_series_ends_its_seeds(tmp_path, main, one_cycle, seeds, ending):
     seeds("time.sleep(60)")
+    normal = signal.default_int_handler if ending == signal.SIGINT else signal.SIG_DFL
+    before = signal.signal(ending, normal)  # the tests themselves may run under nohup
     process = fork("--model", one_cycle, "--dry-run", "--runs", 9)
+    signal.signal(ending, before)
     children = wait_for_seeds(tmp_path, process)
     os.kill(process.pid, ending)
     process.join(30)
