@@ -125,12 +125,20 @@ def report(path, digits, as_json):
         print("    " + "  ".join(parts), flush=True)
 
 
-def leave(path, sheet, args):
-    """Write and open the sheet of a picture, as the flags say. Raises OSError."""
+def leave(path, sheet, args, written):
+    """Write and open the sheet of a picture, as the flags say. written: the names that this call
+    has given already. x.png leaves x-seen.png, never x.png, which may be the picture itself; x.png
+    of another folder leaves x-seen-2.png. Raises OSError."""
     if args.out:
         folder = Path(args.out)
         folder.mkdir(parents=True, exist_ok=True)
-        sheet.save(folder / f"{Path(path).name}.png")
+        first = name = f"{Path(path).stem}-seen"
+        number = 1
+        while name in written:
+            number += 1
+            name = f"{first}-{number}"
+        written.add(name)
+        sheet.save(folder / f"{name}.png")
     if args.show:
         sheet.show()
 
@@ -138,7 +146,7 @@ def leave(path, sheet, args):
 def main(argv=None):
     """Returns the exit status: 0, 1 (a picture without digit, a file), 2 (arguments, model)."""
     args = parse_arguments(argv)
-    status = 0
+    status, written = 0, set()
     try:
         net, recipe = load_net(args.model, args.weights)
         for path in args.pictures:
@@ -150,7 +158,7 @@ def main(argv=None):
                 continue
             digits = read(image, net, recipe)
             report(path, digits, args.json)
-            leave(path, draw(image, digits), args)
+            leave(path, draw(image, digits), args, written)
             if not digits:
                 status = 1
     except (UserError, OSError) as error:

@@ -296,11 +296,24 @@ def test_the_command_line(capsys, tmp_path):
         assert each.keys() == {"digit", "probability", "box"} and each["probability"] > predict.SURE
         x, y, width, height = each["box"]
         assert 60 + 100 * place < x < x + width < 160 + 100 * place and 60 < y < y + height < 160
-    assert Image.open(tmp_path / "seen" / "number.png.png").width > 480
+    assert Image.open(tmp_path / "seen" / "number-seen.png").width > 480
 
     status, out, err = command(capsys, names[3])
     assert status == 0 and not err
     assert out[0].endswith(": 42") and len(out) == 3 and len(re.findall(r"\d: ", out[1])) == 3
+
+
+def test_pictures_of_one_name_get_a_sheet_each(capsys, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        drawn("4").save(tmp_path / folder / "it.png")
+    names = [tmp_path / folder / "it.png" for folder in ("a", "b")]
+    command(capsys, *names, "--out", tmp_path / "seen")
+    assert {path.name for path in (tmp_path / "seen").iterdir()} == {
+        "it-seen.png", "it-seen-2.png"}
+    before = names[0].read_bytes()
+    command(capsys, names[0], "--out", tmp_path / "a")  # beside the picture itself
+    assert names[0].read_bytes() == before
 
 
 @pytest.mark.parametrize("args, status, word", [
