@@ -168,6 +168,8 @@ def check_recipe(recipe, path):
     for key, (fits, expected) in RECIPE_KEYS.items():
         if not fits(recipe.get(key)):
             problems.append(f"{key!r} is {recipe.get(key, 'missing')!r}, expected {expected}")
+    if recipe["deskew"] is True and recipe["upright"] is True:
+        problems.append("upright deskews, too: leave out deskew")
     if not problems:
         problems = check_schedule(recipe)
         try:
@@ -840,9 +842,8 @@ def main(argv=None):
 
 
 def complain(text):
-    """A message on standard error, if there is one."""
-    if sys.stderr:
-        print(f"train.py: {text}", file=sys.stderr)
+    """A message on standard error."""
+    print(f"train.py: {text}", file=sys.stderr)
 
 
 if __name__ == "__main__":

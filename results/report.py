@@ -135,7 +135,8 @@ def robustness_table():
     """Accuracy on changed test images, a line for each change."""
     nets = utils.read_csv(ROOT / "results" / "robustness.csv")
     return utils.table(("test images (%)", *(net["net"] for net in nets)), [
-        (change, *(net[change] for net in nets)) for change in nets[0] if change != "net"])
+        (change, *(f"{float(net[change]):.2f}" for net in nets))
+        for change in nets[0] if change != "net"])
 
 
 def speed_table():
@@ -153,7 +154,7 @@ def speed_table():
          "memory at its peak"),
         [(f"`{whole['line']}`", f"{whole['wall']:.0f} s", f"{whole['training']:.0f} s",
           f"{whole['start']:.1f} s", f"{whole['peak_bytes'] / 1e9:.2f} GB")])
-    return (f"{epochs}\n{commands}\nMedians of {speed['rounds']} rounds, epochs on "
+    return (f"{epochs}\n{commands}\nMedians, rounds: {speed['rounds']}; epochs on "
             f"1/{speed['part']} of the images and scaled up; {speed['machine']}, "
             f"{speed['threads']} threads, torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
 

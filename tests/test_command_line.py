@@ -311,6 +311,7 @@ BROKEN = {  # a model file, and what the message must say about it
     ONE_CYCLE + "RECIPE['augment'] = dict(shift=29)\n": ["shift is 29", "0 to 28 (pixels)"],
     ONE_CYCLE + "RECIPE['augment'] = None\n": ["'augment' is None", "a dict of"],
     ONE_CYCLE + "RECIPE['augment']['rotate'] = 'x'\n": ["'augment' is {'rotate': 'x'"],
+    ONE_CYCLE + "RECIPE |= dict(deskew=True, upright=True)\n": ["leave out deskew"],
     ONE_CYCLE + "RECIPE['plain_epochs'] = -1\n": ["'plain_epochs' is -1"],
     ONE_CYCLE + "RECIPE['label_smoothing'] = 2.0\n": ["'label_smoothing' is 2.0", "below 1"],
     ONE_CYCLE + "RECIPE['average'] = 1.5\n": ["'average' is 1.5", "below 1"],
