@@ -183,9 +183,7 @@ def check_recipe(recipe, path):
         problems = check_schedule(recipe)
         try:
             utils.check_augment(recipe["augment"])
-            if not problems:  # the rest is left to torch, which tries it on a single layer
-                make_optimizer(torch.nn.Linear(1, 1), recipe, steps_per_epoch=10)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             problems.append(str(error))
     if problems:
         raise UserError(f"{path}: RECIPE: {'; '.join(problems)}", 2)
@@ -792,7 +790,12 @@ def read_recipe(args):
     override(recipe, args.set)
     recipe["epochs"] = args.epochs or recipe["epochs"]
     recipe["batch_size"] = args.batch_size or recipe["batch_size"]
-    recipe = check_recipe(recipe, f"{path} with --set {' '.join(args.set)}" if args.set else path)
+    source = f"{path} with --set {' '.join(args.set)}" if args.set else path
+    recipe = check_recipe(recipe, source)
+    try:  # torch knows what else its optimizers and schedulers refuse
+        make_optimizer(torch.nn.Linear(1, 1), recipe, steps_per_epoch=10)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{source}: RECIPE: {error}", 2) from None
     if args.lr:
         part, key = rate_of(recipe)
         recipe[part][key] = args.lr
