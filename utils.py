@@ -586,6 +586,8 @@ def new_figure(**options):
         from matplotlib.figure import Figure
     except ValueError:  # MPLBACKEND names a backend that is not installed here, as a notebook's
         os.environ["MPLBACKEND"] = "agg"
+        for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+            del sys.modules[name]  # half imported
         from matplotlib.figure import Figure
     return Figure(layout="constrained", **options)
 

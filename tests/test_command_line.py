@@ -191,7 +191,7 @@ def test_a_reader_that_leaves_costs_nothing_but_the_log(tmp_path, one_cycle):
     backend for plots that is not installed."""
     command = '"$PYTHON" "$TRAIN" --model one_cycle.py --dry-run --epochs 1 2>&- | head -1'
     status, out, _ = shell(f"set -o pipefail; {command}", tmp_path, PYTHONIOENCODING="ascii",
-                           MPLBACKEND="module://nowhere")
+                           MPLBACKEND="nowhere")
     assert status == 0 and out.startswith("Device: ") and out.count("\n") == 1
     folder = tmp_path / "runs" / "one_cycle" / "dry-run-seed0"
     assert {path.name for path in folder.iterdir()} == FILES
@@ -215,7 +215,7 @@ def test_it_runs_in_a_notebook_and_without_docstrings(monkeypatch, main, one_cyc
     monkeypatch.setattr("sys.argv", ["train.py", "--model", str(one_cycle), *DRY])
     code = compile((ROOT / "train.py").read_text("utf-8"), "train.py", "exec", optimize=optimize)
     with pytest.raises(SystemExit) as stop:
-        exec(code, dict(__name__="__main__"))
+        exec(code, dict(__name__="__main__", __doc__=None))
     assert stop.value.code == 0 and "Written: " in sys.stdout.getvalue()
 
 
@@ -679,6 +679,16 @@ def test_rows_and_random_states_that_do_not_fit_the_run_are_refused(refuses):
         assert refuses(state | {part: state[part] * 0}), part
 
 
+def test_more_epochs_than_the_run_has_are_refused(tmp_path, main, step):
+    command = "--model", step, "--dry-run", "--epochs", 2
+    assert main(*command)[0] == 0
+    last = tmp_path / "runs" / "step" / "dry-run-seed0" / "last.pt"
+    state = utils.load(last)
+    third = state["rows"][1] | dict(epoch=3, lr=0.05)  # as the schedule has it
+    torch.save(state | dict(rows=[*state["rows"], third]), last)
+    assert refused(main(*command, "--resume"), 1, "last.pt is damaged")
+
+
 # ---- several seeds -----------------------------------------------------------------------------
 def test_several_runs_are_those_of_single_ones_and_close_with_their_mean(
         tmp_path, monkeypatch, main, one_cycle):
@@ -713,12 +723,13 @@ def seeds(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("statement, status, words", [
-    ("sys.exit('out of order')", 1, ["out of order"]),
+    ("sys.exit('au\u00dfer Betrieb')", 1, ["er Betrieb"]),
     ("sys.exit(2)", 2, []),
     ("os.kill(os.getpid(), signal.SIGKILL)", 1, ["seed 5 ", "signal 9", "--resume"]),
     ("pass", 1, ["seed 5 ", "--resume"])])  # it left no metrics.csv
-def test_a_seed_that_fails_ends_the_series(tmp_path, main, one_cycle, seeds, statement, status,
-                                           words):
+def test_a_seed_that_fails_ends_the_series(tmp_path, monkeypatch, main, one_cycle, seeds, statement,
+                                           status, words):
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")  # what it says may have any encoding
     seeds(statement)
     found, out, err = main("--model", one_cycle, "--dry-run", "--runs", 9, "--seed", 5)
     assert found == status and all(word in err for word in words), err
