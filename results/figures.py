@@ -132,6 +132,21 @@ def published(nets, baselines):
     return figure
 
 
+def prepared(before, after):
+    """Images (N, 28, 28) in a row, and below them the same digits as the net gets them."""
+    figure = utils.new_figure(figsize=(9, 2.5))
+    grid = figure.subplots(2, len(before))
+    for row, images in zip(grid, (before, after)):
+        for axes, image in zip(row, images):
+            axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            axes.axvline(13.5, color="C0", linewidth=0.5)  # the middle, to compare slant and place
+            axes.spines[:].set_color("0.8")
+    grid[0, 0].set_ylabel("as written")
+    grid[1, 0].set_ylabel("prepared")
+    return figure
+
+
 # ---- is a picture up to date? ------------------------------------------------------------------
 def digest(figure):
     """What a figure shows, as a short hash: pixels differ between versions of matplotlib."""

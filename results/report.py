@@ -114,6 +114,28 @@ def results_table():
                         "seeds that hold 99.4 %", "time"), lines)
 
 
+def leaderboard_table():
+    """All nets within the budget with at least five runs by their own recipes, the best first."""
+    entries = {model_file(name): published(name) for name in (*MODELS, *others())}
+    for (net, recipe), rows in baseline_runs().items():
+        if recipe == "own":
+            entries[ROOT / "baselines" / f"{net}.py"] = [
+                dict(params=int(row["parameters"]), test_acc=float(row["test_acc"]),
+                     last5_min=float(row["last5_min"]), seconds=float(row["seconds"]))
+                for row in rows]
+    lines = []
+    for path, runs in entries.items():
+        if runs[0]["params"] < utils.BUDGET and len(runs) >= 5:
+            name = path.relative_to(ROOT).as_posix()
+            lines.append((
+                f"[{name}]({name})", f"{runs[0]['params']:,}",
+                spread([run["test_acc"] for run in runs]), held(runs),
+                f"{statistics.mean(run['seconds'] for run in runs):.0f} s"))
+    lines.sort(key=lambda line: line[2], reverse=True)
+    return utils.table(("net", "parameters", "test accuracy, last epoch", "seeds that hold 99.4 %",
+                        "time"), lines)
+
+
 def mistakes_table():
     """Which test images the seeds of Model 3 misread."""
     runs = published("model3")
@@ -234,8 +256,8 @@ def difference(ours, theirs, places):
     return text + f" ± {statistics.stdev(differences) / len(differences) ** 0.5:.{places}f}"
 
 
-TABLES = dict(results=results_table, mistakes=mistakes_table, robustness=robustness_table,
-              speed=speed_table, baselines=baselines_table)
+TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
+              robustness=robustness_table, speed=speed_table, baselines=baselines_table)
 
 
 # ---- documents ---------------------------------------------------------------------------------
