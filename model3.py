@@ -5,15 +5,17 @@ Target
     that are not quite MNIST's.
 
 Result
-    99.58 ± 0.04 % (n=20) on the 10,000 test images in the last of 15 epochs;
+    99.60 ± 0.05 % (n=20) on the 10,000 test images in the last of 15 epochs;
     lowest of any seed's last five epochs 99.45 %; at least 99.4 % in each of them: 20 of 20 seeds.
-    7,735 parameters, torch 2.14.1, cpu (x86_64, 2 cores), 1 thread,
-    147 s a run.
+    7,866 parameters, torch 2.14.1, cpu (x86_64, 2 cores), 1 thread,
+    135 s a run.
     Reproduce seeds 0 to 19: python train.py --model 3 --runs 20
 
 Analysis
-    Changed since Model 2: five more channels in each separable layer, a learnt weight for each
-    pixel of the last maps in place of the average, and OneCycleLR in place of ReduceLROnPlateau.
+    Changed since Model 2: wider, a learnt weight for each pixel of the last maps in place of the
+    average, and OneCycleLR in place of ReduceLROnPlateau.
+    Widths of 16, 32 and 48 fill a CPU's vectors: less loss on both held-out folds than 35 channels
+    in every layer, in nine tenths of the time.
     Of what the two have in common, two held-out folds say this (CHANGELOG.md). A 3×3 convolution is
     split in two, each channel by itself and then 1×1 across channels, 35 channels for the price of
     thirteen: less loss on both. The last two epochs show the digits as they are: less on both.
@@ -66,15 +68,15 @@ class Net(nn.Module):
     def __init__(self):
         super().__init__()
         self.layers = nn.Sequential(  # output      RF
-            conv_pool(1, 10),         # 10×13×13     4
-            separable(10, 35),        # 35×11×11     8
-            separable(35, 35),        # 35×9×9      12
-            separable(35, 35),        # 35×7×7      16
-            separable(35, 35),        # 35×5×5      20
-            separable(35, 35),        # 35×3×3      24
-            nn.Conv2d(35, 35, 3, groups=35, bias=False),  # 35×1×1      28
-            nn.Flatten(),             # 35          28
-            nn.Linear(35, 10),        # 10          28
+            conv_pool(1, 16),         # 16×13×13     4
+            separable(16, 32),        # 32×11×11     8
+            separable(32, 32),        # 32×9×9      12
+            separable(32, 32),        # 32×7×7      16
+            separable(32, 32),        # 32×5×5      20
+            separable(32, 48),        # 48×3×3      24
+            nn.Conv2d(48, 48, 3, groups=48, bias=False),  # 48×1×1      28
+            nn.Flatten(),             # 48          28
+            nn.Linear(48, 10),        # 10          28
         )
 
     def forward(self, images):
