@@ -8,8 +8,8 @@ In README.md, RF.md, CHANGELOG.md and baselines/README.md a table stands between
     <!-- table: NAME -->
     <!-- end -->
 
-NAME is a key of TABLES below, "receptive field of MODEL", or names of held-out experiments in
-experiments.csv, separated by |. The first of these is the reference: each other is compared with
+NAME is a key of TABLES below, "receptive field of MODEL", "changes: SECTION" of changes.csv, which
+names runs of earlier.csv, or names of held-out experiments in experiments.csv, separated by |. The first of these is the reference: each other is compared with
 it in pairs of runs of the same seed and fold. A name with * in it stands for all that match.
 
 Written, too: the Result paragraph of each model's docstring, runs.csv of each model, and the
@@ -217,6 +217,31 @@ def receptive_field_table(name):
     return utils.receptive_field_table(net_class())
 
 
+def changes_table(section):
+    """What was tried: the held-out runs without a change, those with it, the verdict."""
+    runs = {}
+    for row in utils.read_csv(ROOT / "results" / "earlier.csv"):
+        runs.setdefault(row["experiment"], []).append(row)
+
+    def outcome(name):
+        if name in runs:
+            return spread([float(row["val_acc"]) for row in runs[name]])
+        folds = [runs[f"{name}; fold={fold}"][0] for fold in (0, 3)]  # one run each
+        losses = " / ".join(f"{float(row['val_loss']):.4f}" for row in folds)
+        accuracies = " / ".join(f"{float(row['val_acc']):.2f}" for row in folds)
+        return f"{losses}, {accuracies} %"
+
+    lines = []
+    for row in utils.read_csv(ROOT / "results" / "changes.csv"):
+        if row["section"] == section:
+            before, after = (", ".join(map(outcome, row[side].split(" | ")))
+                             for side in ("before", "after"))
+            lines.append((row["change"], before, after, row["verdict"]))
+    if not lines:
+        raise ValueError(f"changes.csv has no section {section!r}")
+    return utils.table(("change", "before", "after", ""), lines)
+
+
 def experiments_table(names):
     """Held-out experiments, each compared with the first in pairs of the same seed and fold."""
     runs = {}  # {name: {(seed, fold): (loss, accuracy)}}
@@ -264,11 +289,14 @@ TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mis
 def with_tables(text):
     """A page with each of its tables as the files have it. Raises ValueError for a wrong name."""
     def fill(match):
-        name, about = match[2], match[2].partition("receptive field of ")[2]
+        name = match[2]
+        model, section = (name.partition(start)[2] for start in ("receptive field of ", "changes: "))
         if name in TABLES:
             new = TABLES[name]()
+        elif section:
+            new = changes_table(section)
         else:
-            new = receptive_field_table(about) if about else experiments_table(name)
+            new = receptive_field_table(model) if model else experiments_table(name)
         return f"{match[1]}{new}<!-- end -->"
 
     return re.sub(r"(<!-- table: (.+?) -->\n).*?<!-- end -->", fill, text, flags=re.DOTALL)
