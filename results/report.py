@@ -8,9 +8,10 @@ In README.md, RF.md, CHANGELOG.md and baselines/README.md a table stands between
     <!-- table: NAME -->
     <!-- end -->
 
-NAME is a key of TABLES below, "receptive field of MODEL", "changes: SECTION" of changes.csv, which
-names runs of earlier.csv, or names of held-out experiments in experiments.csv, separated by |. The first of these is the reference: each other is compared with
-it in pairs of runs of the same seed and fold. A name with * in it stands for all that match.
+NAME is a key of TABLES below, "receptive field of MODEL", "changes: SECTION", or names of held-out
+experiments in experiments.csv, separated by |. The first of these is the reference: each other is
+compared with it in pairs of runs of the same seed and fold. A name with * in it stands for all that
+match. SECTION is one of changes.csv, which says what was changed and names runs in earlier.csv.
 
 Written, too: the Result paragraph of each model's docstring, runs.csv of each model, and the
 pictures of figures.py. All other prose is written by hand."""
@@ -239,7 +240,7 @@ def changes_table(section):
             lines.append((row["change"], before, after, row["verdict"]))
     if not lines:
         raise ValueError(f"changes.csv has no section {section!r}")
-    return utils.table(("change", "before", "after", ""), lines)
+    return utils.table(("change", "before", "after", "verdict"), lines)
 
 
 def experiments_table(names):
@@ -290,13 +291,14 @@ def with_tables(text):
     """A page with each of its tables as the files have it. Raises ValueError for a wrong name."""
     def fill(match):
         name = match[2]
-        model, section = (name.partition(start)[2] for start in ("receptive field of ", "changes: "))
         if name in TABLES:
             new = TABLES[name]()
-        elif section:
-            new = changes_table(section)
+        elif name.startswith("changes: "):
+            new = changes_table(name.removeprefix("changes: "))
+        elif name.startswith("receptive field of "):
+            new = receptive_field_table(name.removeprefix("receptive field of "))
         else:
-            new = receptive_field_table(model) if model else experiments_table(name)
+            new = experiments_table(name)
         return f"{match[1]}{new}<!-- end -->"
 
     return re.sub(r"(<!-- table: (.+?) -->\n).*?<!-- end -->", fill, text, flags=re.DOTALL)
