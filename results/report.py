@@ -353,6 +353,10 @@ def pictures():
     nets = utils.read_csv(ROOT / "results" / "published.csv")
     drawings = {f"results/{name}/seeds.png": figures.seeds(name, ours[name]) for name in ours}
     drawings["results/accuracy.png"] = figures.accuracy(ours, further, baseline_runs())
+    images, labels = utils.rendered_digits(n=50, seed=0)  # made here: there may be no MNIST
+    five = utils.upright(images[labels == 5])[0]
+    rows = utils.receptive_field(train.load_model_file("3")[1]())
+    drawings["results/receptive_field.png"] = figures.receptive_field(rows, five.numpy())
     drawings["baselines/published.png"] = figures.published(nets, baseline_runs())
     return drawings
 
