@@ -5,6 +5,7 @@ import hashlib
 import json
 import statistics
 
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -147,15 +148,50 @@ def prepared(before, after):
     return figure
 
 
+def receptive_field(rows, digit):
+    """What one unit of an early, a middle and the last layer sees of a digit (28, 28): its window
+    bright, the rest dim; dashed is the window of the unit diagonally beside it.
+    rows: utils.receptive_field() of a net without padding."""
+    figure = utils.new_figure(figsize=(9, 3.6))
+    colors = "deepskyblue", "C1", "C3"
+    sides = {4: "a bit of a stroke", 12: "a part of a digit", 28: "the whole digit"}
+    for axes, color, (side, words) in zip(figure.subplots(1, 3), colors, sides.items()):
+        row = min(rows, key=lambda row: abs(row["window"] - side))
+        row = row if side < 28 else rows[-2]  # the last row is the logits'
+        window, jump, units = row["window"], row["jump"], row["output"][-1]
+        first = jump * max(units // 2 - 1, 0) - 0.5 if side < 28 else -0.5  # near the middle
+        axes.imshow(digit * 0.4, cmap="gray", vmin=0, vmax=digit.max())
+        bright = axes.imshow(digit, cmap="gray", vmin=0, vmax=digit.max())
+        bright.set_clip_path(Rectangle((first, first), window, window, transform=axes.transData))
+        axes.plot(*square(first, window), color=color, linewidth=3, clip_on=False)
+        if side < 28:
+            axes.plot(*square(first + jump, window), "--", color=color, linewidth=1)
+        if side == 12:
+            axes.text(13.5, 26.5, "dashed: what a neighbour sees", color=color, ha="center")
+        axes.set_title(f"layer {rows.index(row) + 1}, {row['layer']},\nsees {window}×{window} "
+                       f"pixels: {words}", color=color, fontsize=11)
+        axes.set(xlim=(-0.5, 27.5), ylim=(27.5, -0.5), xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def square(first, side):
+    """The corners of a square on the diagonal, as a closed line's x and y."""
+    last = first + side
+    return (first, last, last, first, first), (first, first, last, last, first)
+
+
 # ---- is a picture up to date? ------------------------------------------------------------------
 def digest(figure):
     """What a figure shows, as a short hash: pixels differ between versions of matplotlib."""
-    axes = figure.axes[0]
-    shown = [axes.get_title(), *(text.get_text() for text in axes.texts)]
+    shown = []
+    for axes in figure.axes:
+        shown += [axes.get_title(), *(text.get_text() for text in axes.texts)]
     shown += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    shown += [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
-    shown += [[path.vertices.round(3).tolist() for path in collection.get_paths()]
-              for collection in axes.collections]
+    for axes in figure.axes:
+        shown += [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
+        shown += [[path.vertices.round(3).tolist() for path in collection.get_paths()]
+                  for collection in axes.collections]
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
 
 

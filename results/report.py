@@ -8,9 +8,10 @@ In README.md, RF.md, CHANGELOG.md and baselines/README.md a table stands between
     <!-- table: NAME -->
     <!-- end -->
 
-NAME is a key of TABLES below, "receptive field of MODEL", or names of held-out experiments in
-experiments.csv, separated by |. The first of these is the reference: each other is compared with
-it in pairs of runs of the same seed and fold. A name with * in it stands for all that match.
+NAME is a key of TABLES below, "receptive field of MODEL", "changes: SECTION", or names of held-out
+experiments in experiments.csv, separated by |. The first of these is the reference: each other is
+compared with it in pairs of runs of the same seed and fold. A name with * in it stands for all that
+match. SECTION is one of changes.csv, which says what was changed and names runs in earlier.csv.
 
 Written, too: the Result paragraph of each model's docstring, runs.csv of each model, and the
 pictures of figures.py. All other prose is written by hand."""
@@ -217,6 +218,31 @@ def receptive_field_table(name):
     return utils.receptive_field_table(net_class())
 
 
+def changes_table(section):
+    """What was tried: the held-out runs without a change, those with it, the verdict."""
+    runs = {}
+    for row in utils.read_csv(ROOT / "results" / "earlier.csv"):
+        runs.setdefault(row["experiment"], []).append(row)
+
+    def outcome(name):
+        if name in runs:
+            return spread([float(row["val_acc"]) for row in runs[name]])
+        folds = [runs[f"{name}; fold={fold}"][0] for fold in (0, 3)]  # one run each
+        losses = " / ".join(f"{float(row['val_loss']):.4f}" for row in folds)
+        accuracies = " / ".join(f"{float(row['val_acc']):.2f}" for row in folds)
+        return f"{losses}, {accuracies} %"
+
+    lines = []
+    for row in utils.read_csv(ROOT / "results" / "changes.csv"):
+        if row["section"] == section:
+            before, after = (", ".join(map(outcome, row[side].split(" | ")))
+                             for side in ("before", "after"))
+            lines.append((row["change"], before, after, row["verdict"]))
+    if not lines:
+        raise ValueError(f"changes.csv has no section {section!r}")
+    return utils.table(("change", "before", "after", "verdict"), lines)
+
+
 def experiments_table(names):
     """Held-out experiments, each compared with the first in pairs of the same seed and fold."""
     runs = {}  # {name: {(seed, fold): (loss, accuracy)}}
@@ -264,11 +290,15 @@ TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mis
 def with_tables(text):
     """A page with each of its tables as the files have it. Raises ValueError for a wrong name."""
     def fill(match):
-        name, about = match[2], match[2].partition("receptive field of ")[2]
+        name = match[2]
         if name in TABLES:
             new = TABLES[name]()
+        elif name.startswith("changes: "):
+            new = changes_table(name.removeprefix("changes: "))
+        elif name.startswith("receptive field of "):
+            new = receptive_field_table(name.removeprefix("receptive field of "))
         else:
-            new = receptive_field_table(about) if about else experiments_table(name)
+            new = experiments_table(name)
         return f"{match[1]}{new}<!-- end -->"
 
     return re.sub(r"(<!-- table: (.+?) -->\n).*?<!-- end -->", fill, text, flags=re.DOTALL)
@@ -323,6 +353,10 @@ def pictures():
     nets = utils.read_csv(ROOT / "results" / "published.csv")
     drawings = {f"results/{name}/seeds.png": figures.seeds(name, ours[name]) for name in ours}
     drawings["results/accuracy.png"] = figures.accuracy(ours, further, baseline_runs())
+    images, labels = utils.rendered_digits(n=50, seed=0)  # made here: there may be no MNIST
+    five = utils.upright(images[labels == 5])[0]
+    rows = utils.receptive_field(train.load_model_file("3")[1]())
+    drawings["results/receptive_field.png"] = figures.receptive_field(rows, five.numpy())
     drawings["baselines/published.png"] = figures.published(nets, baseline_runs())
     return drawings
 

@@ -124,6 +124,30 @@ def test_spread_and_verdict():
     assert report.verdict(99.20, seeds) == "surpassed by 0.20"
 
 
+def test_a_change_is_told_by_its_runs(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "earlier.csv").write_text(
+        "experiment,seed,val_acc,val_loss\nbase:,0,99.4,\nbase:,1,99.5,\nbase: a=1; b=2,0,99.3,\n"
+        "other; fold=0,0,99.48,0.0312\nother; fold=3,1,99.4,0.03449\n")
+    table = tmp_path / "results" / "changes.csv"
+    table.write_text("section,change,before,after,verdict\n"
+                     'S,some,base:,base: a=1; b=2 | other,"dropped, worse"\nT,none,base:,gone,\n')
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    lines = report.with_tables("<!-- table: changes: S -->\n<!-- end -->").splitlines()[3:-1]
+    assert lines == ["| some | 99.45 ± 0.07 % (n=2) | 99.30 % (n=1), 0.0312 / 0.0345, "
+                     "99.48 / 99.40 % | dropped, worse |"]
+    with pytest.raises(KeyError, match="gone"):
+        report.changes_table("T")
+    with pytest.raises(ValueError, match="no section 'U'"):
+        report.changes_table("U")
+
+
+def test_every_change_is_told():
+    pages = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = {row["section"] for row in utils.read_csv(ROOT / "results" / "changes.csv")}
+    assert set(re.findall(r"<!-- table: changes: (.+?) -->", pages)) == sections
+
+
 def test_experiments_are_compared_in_pairs(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "experiments.csv").write_text(
@@ -144,7 +168,7 @@ def known():
     each column of an experiment's, a net's or a model's runs; the same of accuracy, by name."""
     numbers, means, by_name = [utils.TARGET], set(), {}
     for path in (ROOT / "results").glob("**/*.csv"):
-        if "seed" in path.parent.name:
+        if "seed" in path.parent.name or path.name == "changes.csv":  # words, not results
             continue
         groups = {}
         for row in utils.read_csv(path):
@@ -167,9 +191,13 @@ def known():
 
 
 def prose():
-    """{path: text} of what is written by hand: pages without their tables, files' docstrings."""
+    """{path: text} of what is written by hand: pages without their tables, what changes.csv says,
+    files' docstrings."""
     texts = {path: TABLE.sub("", (ROOT / path).read_text(encoding="utf-8"))
              for path in report.PAGES}
+    texts["results/changes.csv"] = "\n".join(
+        f"{row['change']}\n{row['verdict']}"
+        for row in utils.read_csv(ROOT / "results" / "changes.csv"))
     for path in [*ROOT.glob("*.py"), *ROOT.glob("results/*.py"), *ROOT.glob("baselines/*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         texts[str(path.relative_to(ROOT))] = ast.get_docstring(tree) or ""
