@@ -42,24 +42,21 @@ except KeyboardInterrupt:  # these imports take seconds
 
 
 # ---- the loop ----------------------------------------------------------------------------------
-def train(state, recipe, train_set, test_set, judged="test", quiet=False):
+def train(state, recipe, train_set, test_set, part="test"):
     """Train state.net: the loop of this repository. Yields a row of metrics.csv after each epoch.
 
     state: from start(). train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64) on the
-    net's device. judged: "test" or "val", what the rows call test_set. quiet: no progress bar."""
+    net's device. part: what the rows call test_set, "val" where it is held-out training images."""
     net, optimizer, scheduler = state.net, state.optimizer, state.scheduler
     epochs, batch_size, n = recipe["epochs"], recipe["batch_size"], len(train_set[0])
 
     for epoch in range(len(state.rows) + 1, epochs + 1):
         began = time.perf_counter()
-        losses, correct = [], []  # stay on the device until the epoch is over
+        losses, correct = [], []  # tensors: to ask for a number is to wait for the device
         augment = recipe["augment"] if epoch <= epochs - recipe["plain_epochs"] else {}
-        batches = utils.batches(*train_set, batch_size, state.generator, augment)
-        bar = tqdm(batches, desc=f"Epoch {epoch:2d}/{epochs}", total=math.ceil(n / batch_size),
-                   leave=False, disable=quiet or None)  # None: shown in a terminal alone
         net.train()
 
-        for images, labels in bar:
+        for images, labels in utils.batches(*train_set, batch_size, state.generator, augment):
             logits = net(images)
             loss = F.cross_entropy(logits, labels, label_smoothing=recipe["label_smoothing"])
 
@@ -71,18 +68,30 @@ def train(state, recipe, train_set, test_set, judged="test", quiet=False):
             losses.append(loss.detach() * len(labels))  # the last batch may be smaller
             correct.append((logits.argmax(dim=1) == labels).sum())
             state.rates.append(optimizer.param_groups[0]["lr"])
-            if isinstance(scheduler, OneCycleLR):
-                scheduler.step()
+            step_after_batch(scheduler)
 
-        train_loss = round(torch.stack(losses).cpu().double().sum().item() / n, 6)
-        train_acc = 100 * torch.stack(correct).sum().item() / n
-        test_loss, test_acc, _ = utils.evaluate(state.average, *test_set)
+        train_loss, train_acc = total(losses) / n, 100 * total(correct) / n
+        train_loss = round(train_loss, 6)  # as in the row, for a resumed run reads it there
         step_after_epoch(scheduler, train_loss)
+
+        # What is judged is the moving average of the weights, not those of the last step.
+        test_loss, test_acc, _ = utils.evaluate(state.average, *test_set)
         state.rows.append({
             "epoch": epoch, "train_loss": train_loss, "train_acc": round(train_acc, 4),
-            f"{judged}_loss": round(test_loss, 6), f"{judged}_acc": round(test_acc, 4),
+            f"{part}_loss": round(test_loss, 6), f"{part}_acc": round(test_acc, 4),
             "lr": state.rates[-1], "seconds": round(time.perf_counter() - began, 2)})
         yield state.rows[-1]
+
+
+def total(scalars):
+    """The sum of a list of tensors with one number each, in doubles, which MPS does not have."""
+    return torch.stack(scalars).cpu().double().sum().item()
+
+
+def step_after_batch(scheduler):
+    """Step OneCycleLR, whose length is counted in batches; step_after_epoch() has the others."""
+    if isinstance(scheduler, OneCycleLR):
+        scheduler.step()
 
 
 def step_after_epoch(scheduler, train_loss):
@@ -236,7 +245,7 @@ def describe(error):
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def rehearse(path, net_class, recipe, n, device, judged="test"):
+def rehearse(path, net_class, recipe, n, device, part="test"):
     """Try a training step on noise with a full batch and with the last, smaller one of n images.
     Returns the memory layout in which the net works and what its checkpoints look like. Raises
     UserError (status 2) with the net's own exception as its cause."""
@@ -252,8 +261,7 @@ def rehearse(path, net_class, recipe, n, device, judged="test"):
                 net = net_class().to(device, memory_format=layout)
                 softmax = check_output(path, net, noise)
                 state = start(path, net, recipe, 0, 1)
-                list(train(state, recipe | dict(epochs=1), (noise, digits), (noise, digits),
-                           judged, quiet=True))
+                list(train(state, recipe | dict(epochs=1), (noise, digits), (noise, digits), part))
             if softmax:
                 warn(f"{path}: Net seems to end in a softmax; cross-entropy wants logits, without "
                      "it")
@@ -407,8 +415,7 @@ def restore(state, saved, steps_per_epoch):
         for row in saved["rows"]:  # replayed: the rates follow from the recipe and the losses
             for _ in range(steps_per_epoch):
                 state.rates.append(state.optimizer.param_groups[0]["lr"])
-                if isinstance(state.scheduler, OneCycleLR):
-                    state.scheduler.step()
+                step_after_batch(state.scheduler)
             step_after_epoch(state.scheduler, row["train_loss"])
     if [row["lr"] for row in saved["rows"]] != state.rates[steps_per_epoch - 1::steps_per_epoch]:
         raise ValueError("the rates are not the schedule's")
@@ -462,13 +469,27 @@ def run(args, path, net_class, recipe, layout, template, data):
     with care_for(folder, path):
         if not state.rows:
             print_summary(net)
-        for row in train(state, recipe, train_set, test_set, judged(args), args.no_progress):
-            stop_unless_finite(row)
-            utils.save(folder / "last.pt", checkpoint(state) | dict(settings=settings))
-            optional(utils.write_csv, folder / "metrics.csv", state.rows)
-            say(log_line(row, recipe["epochs"]))
+        bar = tqdm(total=recipe["epochs"] * steps_per_epoch, initial=len(state.rates), unit="step",
+                   leave=False, disable=args.no_progress or None)  # None: unless in a terminal
+        state.optimizer.register_step_post_hook(lambda *_: bar.update())
+        with bar:
+            for _ in train(state, recipe, train_set, test_set, judged(args)):
+                with bar.external_write_mode():  # the bar steps aside
+                    keep_epoch(folder, state, settings)
         leave_files(args, path, folder, recipe, state, test_set)
         say(closing_words(args, state.rows, count(net), folder))
+
+
+def keep_epoch(folder, state, settings):
+    """Save and report the epoch that has just ended. Raises UserError if training diverged."""
+    row = state.rows[-1]
+    for key, value in row.items():
+        if not math.isfinite(value):
+            raise UserError(f"{key} is {value} in epoch {row['epoch']}: training diverged. Try a "
+                            "lower --lr.")
+    utils.save(folder / "last.pt", checkpoint(state) | dict(settings=settings))
+    optional(utils.write_csv, folder / "metrics.csv", state.rows)
+    say(log_line(row, settings["recipe"]["epochs"]))
 
 
 def judged(args):
@@ -502,14 +523,6 @@ def care_for(folder, path):
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()
-
-
-def stop_unless_finite(row):
-    """Raise UserError if a loss is NaN or infinite."""
-    for key, value in row.items():
-        if not math.isfinite(value):
-            raise UserError(f"{key} is {value} in epoch {row['epoch']}: training diverged. Try a "
-                            "lower --lr.")
 
 
 def optional(write, *args):

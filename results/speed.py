@@ -59,7 +59,7 @@ def our_epoch(model, root, part):
     steps = math.ceil(len(train_set[0]) / recipe["batch_size"])
     state = train.start(path, net, recipe, 0, steps)
     began = time.perf_counter()
-    list(train.train(state, recipe, train_set, test_set, quiet=True))
+    list(train.train(state, recipe, train_set, test_set))
     return time.perf_counter() - began
 
 

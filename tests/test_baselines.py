@@ -44,7 +44,7 @@ def test_a_step_of_a_published_net_changes_every_parameter(name):
     before = [p.clone() for p in net.parameters()]
     noise = torch.randint(256, (64, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
     one_step = recipe | dict(epochs=1, batch_size=64)
-    row, = train.train(train.start(path, net, one_step, 0, 1), one_step, noise, noise, quiet=True)
+    row, = train.train(train.start(path, net, one_step, 0, 1), one_step, noise, noise)
     assert 0 < row["train_loss"] < 10
     assert not any(torch.equal(old, new) for old, new in zip(before, net.parameters()))
 

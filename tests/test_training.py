@@ -35,7 +35,7 @@ def begin(path, seed=0, n=500, net=None, **changes):
 def fit(path, train_set=DIGITS, test_set=OTHERS, **options):
     """The state after training: net, average, rows, rates ..."""
     state, recipe = begin(path, n=len(train_set[0]), **options)
-    for _ in train.train(state, recipe, train_set, test_set, quiet=True):
+    for _ in train.train(state, recipe, train_set, test_set):
         pass
     return state
 
@@ -159,7 +159,7 @@ def test_every_row_judges_the_average_after_each_step_was_averaged_once(one_cycl
     state, recipe = begin(one_cycle, average=average)
     steps, update = [], state.update_average
     state.update_average = lambda step: (steps.append(step), update(step))
-    for row in train.train(state, recipe, DIGITS, OTHERS, quiet=True):
+    for row in train.train(state, recipe, DIGITS, OTHERS):
         loss, accuracy, _ = utils.evaluate(state.average, *OTHERS)
         assert row["test_loss"] == round(loss, 6) and row["test_acc"] == accuracy
     assert steps == list(range(20))
