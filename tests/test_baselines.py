@@ -90,19 +90,25 @@ def test_it_shuffles_training_images_and_augments_as_the_recipe_says(mnist):
     affine = loader.dataset.dataset.transform.transforms[0]
     assert affine.degrees == [-10, 10] and affine.scale == (0.9, 1.1)
     assert affine.shear == [-5, 5] and affine.translate == (2 / 28, 2 / 28)
+    loader_of_two = classic_train.make_loader(mnist, True, [dict(rotate=7), dict(shift=1, p=0.5)])
+    turn, move = loader_of_two.dataset.dataset.transform.transforms[:2]
+    assert turn.degrees == [-7, 7] and move.p == 0.5
+    assert move.transforms[0].translate == (1 / 28, 1 / 28)
     _, labels = utils.load_mnist(mnist, train=True)
     seen = [torch.cat([batch for _, batch in loader]) for _ in range(2)]
     assert not torch.equal(*seen)
     assert all(torch.equal(order.sort().values, labels[:200].sort().values) for order in seen)
 
 
-def test_the_rate_is_scaled_to_batches_of_64(plateau):
+def test_the_rate_is_scaled_to_batches_of_64(plateau, by_epoch):
     _, _, recipe = train.load_model_file(ROOT / "results" / "fast.py")
     assert recipe["batch_size"] == 512
     assert classic_train.scaled(recipe)["scheduler"]["max_lr"] == recipe["scheduler"]["max_lr"] / 8
     assert classic_train.scaled(recipe)["optimizer"] == recipe["optimizer"]
     _, _, recipe = train.load_model_file(plateau)
     assert classic_train.scaled(recipe)["optimizer"]["lr"] == pytest.approx(0.064)
+    _, _, recipe = train.load_model_file(by_epoch)
+    assert classic_train.scaled(recipe)["scheduler"]["rates"][0] == pytest.approx(0.064)
 
 
 def test_an_epoch_on_some_images_learns(mnist, one_cycle):
