@@ -3,7 +3,9 @@
 Source: ModelPrimary of MNIST_Sub_8K.ipynb there; the repository's .py file has another order inside
 a block and dropout elsewhere, and no published run.
 Published: 13,808 parameters; 99.58 % on the test set in its best, the thirteenth, and 99.50 % in
-its last of 15 epochs, one run. The layers are those of C1."""
+its last of 15 epochs, one run. The layers are those of C1.
+
+Different: the public code rotates to the nearest pixel. Here pixels are interpolated."""
 
 from torch import nn
 

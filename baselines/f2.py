@@ -4,7 +4,8 @@ Source: github.com/nagalakshmi-nimmagadda/MNIST-CNN-COLAB, MNIST_Model3_Developm
 Published: 6,188 parameters; 99.54 % on the test set in its best, the twelfth, and 99.44 % in its
 last of 15 epochs, one run.
 
-Different: the public code rotates, then shifts and scales. Here one resampling does it."""
+Different: the public code rotates and then shifts and scales, to the nearest pixel and by whole
+pixels. Here pixels are interpolated, once."""
 
 from torch import nn
 
