@@ -98,7 +98,7 @@ def step_after_epoch(scheduler, train_loss):
     """Step a scheduler that goes by epochs. ReduceLROnPlateau watches the training loss alone."""
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(train_loss)
-    elif isinstance(scheduler, StepLR):
+    elif not isinstance(scheduler, OneCycleLR):
         scheduler.step()
 
 
@@ -109,6 +109,14 @@ def is_count(value):
 
 def is_number(value):
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_rate(value):
+    return is_number(value) and value > 0
+
+
+def is_rates(value, epochs):
+    return isinstance(value, list) and len(value) >= epochs and all(map(is_rate, value))
 
 
 def is_share(value):
@@ -124,7 +132,8 @@ def is_named(value):
 
 
 def is_strengths(value):
-    return isinstance(value, dict) and all(map(is_number, value.values()))
+    steps = value if isinstance(value, list) else [value]
+    return all(isinstance(step, dict) and all(map(is_number, step.values())) for step in steps)
 
 
 RECIPE_KEYS = dict(  # what a value has to be
@@ -132,7 +141,7 @@ RECIPE_KEYS = dict(  # what a value has to be
     batch_size=(is_count, "an integer of at least 1"),
     optimizer=(is_named, "dict(name=..., ...)"),
     scheduler=(is_named, "dict(name=..., ...)"),
-    augment=(is_strengths, "a dict of numbers"),
+    augment=(is_strengths, "a dict of numbers, or a list of such dicts"),
     plain_epochs=(lambda value: type(value) is int and value >= 0, "an integer of at least 0"),
     deskew=(is_flag, "True or False"),
     upright=(is_flag, "True or False"),
@@ -141,7 +150,8 @@ RECIPE_KEYS = dict(  # what a value has to be
 )
 DEFAULTS = dict(augment={}, plain_epochs=0, deskew=False, upright=False, label_smoothing=0.0,
                 average=0.0)  # when left out
-SCHEDULERS = {each.__name__: each for each in (OneCycleLR, ReduceLROnPlateau, StepLR)}
+SCHEDULERS = {each.__name__: each
+              for each in (OneCycleLR, ReduceLROnPlateau, StepLR, utils.ByEpoch)}
 
 
 def load_model_file(name):
@@ -198,18 +208,21 @@ def check_schedule(recipe):
         problems.append(f"optimizer {optimizer['name']!r} is not in torch.optim")
     if kind not in SCHEDULERS:
         problems.append(f"scheduler {kind!r}, expected one of {', '.join(SCHEDULERS)}")
-    if kind == "OneCycleLR" and "lr" in optimizer:
-        problems.append("OneCycleLR sets the rate from max_lr: leave out the optimizer's lr")
     part, key = rate_of(recipe)
+    if part == "scheduler" and "lr" in optimizer:
+        problems.append(f"{kind} sets the rate from {key}: leave out the optimizer's lr")
     rate = recipe[part].get(key, 1)  # torch has a default, or says that there is none
-    if not is_number(rate) or rate <= 0:
+    if kind != "ByEpoch" and not is_rate(rate):
         problems.append(f"{part}.{key} is {rate!r}, expected a number above 0")
+    if kind == "ByEpoch" and not is_rates(rate, recipe["epochs"]):
+        problems.append(f"scheduler.rates is {rate!r}, expected a list with a number above 0 for "
+                        f"each of {recipe['epochs']} epochs")
     if kind == "ReduceLROnPlateau" and scheduler.get("mode", "min") != "min":
         problems.append(f"scheduler.mode is {scheduler['mode']!r}, expected 'min': the training "
                         "loss is watched, and less of it is better")
     if kind == "StepLR":
         gamma, size = scheduler.get("gamma", 0.1), scheduler.get("step_size", 1)
-        if not is_number(gamma) or gamma <= 0:
+        if not is_rate(gamma):
             problems.append(f"scheduler.gamma is {gamma!r}, expected a number above 0")
         if not is_count(size):
             problems.append(f"scheduler.step_size is {size!r}, expected an integer of at least 1")
@@ -217,9 +230,9 @@ def check_schedule(recipe):
 
 
 def rate_of(recipe):
-    """Where a recipe has its learning rate: OneCycleLR's peak, the others' start."""
-    one_cycle = recipe["scheduler"]["name"] == "OneCycleLR"
-    return ("scheduler", "max_lr") if one_cycle else ("optimizer", "lr")
+    """Where a recipe has its learning rate: OneCycleLR's peak, ByEpoch's list, else the start."""
+    places = dict(OneCycleLR=("scheduler", "max_lr"), ByEpoch=("scheduler", "rates"))
+    return places.get(recipe["scheduler"]["name"], ("optimizer", "lr"))
 
 
 def override(recipe, settings):
@@ -784,6 +797,9 @@ def read_recipe(args):
     recipe = check_recipe(recipe, f"{path} with --set {' '.join(args.set)}" if args.set else path)
     if args.lr:
         part, key = rate_of(recipe)
+        if key == "rates":
+            raise UserError(f"--lr {args.lr}: {path} has a rate for each epoch; change them with "
+                            "--set scheduler.rates=[...]", 2)
         recipe[part][key] = args.lr
     n = number_of_images(args)
     if recipe["batch_size"] > n:
