@@ -154,12 +154,12 @@ SCHEDULERS = {each.__name__: each
               for each in (OneCycleLR, ReduceLROnPlateau, StepLR, utils.ByEpoch)}
 
 
-def load_model_file(name):
+def load_model_file(name, flag="--model"):
     """(path, Net, RECIPE) of `name`: "1", "2" or "3" for modelN.py beside this file, or any path.
     RECIPE has its optional keys filled in. Raises UserError (status 2) naming file and fault."""
     path = utils.HERE / f"model{name}.py" if name in ("1", "2", "3") else Path(name)
     if not path.is_file() or path.suffix != ".py":
-        raise UserError(f"--model {name}: no such model; expected 1, 2, 3 or the path of a .py", 2)
+        raise UserError(f"{flag} {name}: no such model; expected 1, 2, 3 or the path of a .py", 2)
     spec = importlib.util.spec_from_file_location("a model file", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # as dataclasses want
@@ -745,6 +745,8 @@ def parse_arguments(argv=None):
     arg = parser.add_argument
     arg("--model", default="3", metavar="{1,2,3,PATH}",
         help="model1.py, model2.py, model3.py, or the path of any model file (default: 3)")
+    arg("--recipe", metavar="{1,2,3,PATH}",
+        help="the model file that has the RECIPE to train by (default: the one of --model)")
     arg("--epochs", type=number(int, 1, 10000), metavar="N", help="(default: the recipe's)")
     arg("--batch-size", type=number(int, 1, 60000), metavar="N", help="(default: the recipe's)")
     arg("--lr", type=number(float, 1e-6, 100), metavar="RATE",
@@ -789,6 +791,8 @@ def parse_arguments(argv=None):
 def read_recipe(args):
     """(path, Net, recipe): the model file's, with what the command line changes in the recipe."""
     path, net_class, recipe = load_model_file(args.model)
+    if args.recipe:
+        _, _, recipe = load_model_file(args.recipe, "--recipe")
     if args.dry_run:
         recipe["epochs"] = 2
     override(recipe, args.set)

@@ -44,7 +44,7 @@ def seeds(model, runs):
 
 def accuracy(ours, others, baselines):
     """Accuracy against parameters: our models large, further ones small, the published nets as
-    trained here pale. ours, others: {name: runs}. baselines: {(net, recipe): rows of runs}."""
+    trained here pale. ours, others: {name: runs}. baselines: those of report.py."""
     figure = utils.new_figure(figsize=(9, 5.5))
     axes = figure.add_subplot(
         xlabel="parameters (log scale)", ylabel="test accuracy in the last epoch (%)",
@@ -67,16 +67,16 @@ def accuracy(ours, others, baselines):
             words = f"{name.replace('model', 'Model ')}\n{mean:.2f} ± {deviation:.2f} %"
             size, style = 10, dict(color=color, fontsize=11)
         points.append((runs[0]["params"], values, words, size, style))
-    below = []
-    for (net, recipe), runs in baselines.items():
-        values = [float(run["test_acc"]) for run in runs]
-        if recipe == "own" and statistics.mean(values) < 98.9:
-            below.append(f"; {net.upper()} is at {statistics.mean(values):.2f} %")
-        elif recipe == "own":
+    below = ""
+    for net in baselines:
+        values = [run["test_acc"] for run in net["own"]]
+        if values and statistics.mean(values) < 98.9:
+            below += f"; {net['net']} is at {statistics.mean(values):.2f} %"
+        elif values:
             style = dict(color="0.65", fontsize=8)
-            points.append((int(runs[0]["parameters"]), values, net.upper(), 4, style))
+            points.append((int(net["parameters"]), values, net["net"], 4, style))
     axes.text(16800, 98.87, "grey: others' nets, trained here by their own recipes"
-              f"{''.join(below)}\nbars: from the lowest seed to the highest", color="0.5",
+              f"{below}\nbars: from the lowest seed to the highest", color="0.5",
               fontsize=8, ha="right", va="bottom")
     for x, values, _, size, style in points:
         mean = statistics.mean(values)
@@ -111,20 +111,22 @@ def name_points(axes, points):
         taken.append(box)
 
 
-def published(nets, baselines):
+def published(baselines):
     """Published best epochs of others' nets, and the best epochs of the same nets as trained here.
-    nets: the rows of published.csv."""
-    nets = [net for net in nets if (net["net"].lower(), "own") in baselines]
-    figure = utils.new_figure(figsize=(8, 5.5))
+    baselines: those of report.py."""
+    figure = utils.new_figure(figsize=(8, 6))
     axes = figure.add_subplot(xlabel="test accuracy in the best epoch (%)")
-    for row, net in enumerate(nets):
-        best = [float(run["best_test_acc"]) for run in baselines[net["net"].lower(), "own"]]
+    for row, net in enumerate(baselines):
+        best = [run["best_test_acc"] for run in net["own"]]
         axes.plot(best, [row] * len(best), "o", color="C0", alpha=0.35, markersize=5)
-        axes.plot(statistics.mean(best), row, "|", color="C0", markersize=16, markeredgewidth=2)
+        mean = [statistics.mean(best)] if best else []
+        axes.plot(mean, [row] * len(mean), "|", color="C0", markersize=16, markeredgewidth=2)
         axes.plot(float(net["best"]), row, "D", color="C1", markersize=6, zorder=3)
     for line, words in zip(axes.get_lines(), ("a seed here", "mean of the seeds", "published")):
         line.set_label(words)
-    axes.set_yticks(range(len(nets)), [f"{net['net']}  {int(net['parameters']):,}" for net in nets])
+    axes.set_yticks(range(len(baselines)), [
+        f"{net['net']}{net['reconstructed'] and '*'}  {int(net['parameters']):,}"
+        for net in baselines])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(axis="y", alpha=0.3)

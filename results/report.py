@@ -53,27 +53,29 @@ def seed_folders(folder):
 
 def published(name):
     """A dict for each run in results/NAME, in the order of their seeds."""
-    runs = []
-    for folder in seed_folders(ROOT / "results" / name):
-        args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
-        rows = utils.read_csv(folder / "metrics.csv")
-        accuracy = [float(row["test_acc"]) for row in rows]
-        run = dict(
-            seed=args["seed"], params=args["parameters"], test_acc=accuracy[-1],
-            test_loss=rows[-1]["test_loss"], last5_min=min(accuracy[-5:]),
-            best_test_acc=max(accuracy), first_5000_acc="", last_5000_acc="",
-            train_acc=float(rows[-1]["train_acc"]),
-            seconds=round(sum(float(row["seconds"]) for row in rows), 1),
-            device=args["device"], threads=args["threads"], torch=args["torch"].split("+")[0],
-            accuracy=accuracy)
-        if (folder / "mistakes.csv").exists():
-            wrong = [int(row["index"]) for row in utils.read_csv(folder / "mistakes.csv")]
-            first = sum(index < 5000 for index in wrong)
-            run["wrong"] = wrong
-            run["first_5000_acc"] = round(100 - first / 50, 2)
-            run["last_5000_acc"] = round(100 - (len(wrong) - first) / 50, 2)
-        runs.append(run)
-    return runs
+    return [read_run(folder) for folder in seed_folders(ROOT / "results" / name)]
+
+
+def read_run(folder):
+    """The figures of the run in a folder."""
+    args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+    rows = utils.read_csv(folder / "metrics.csv")
+    accuracy = [float(row["test_acc"]) for row in rows]
+    run = dict(
+        seed=args["seed"], params=args["parameters"], test_acc=accuracy[-1],
+        test_loss=rows[-1]["test_loss"], last5_min=min(accuracy[-5:]),
+        best_test_acc=max(accuracy), first_5000_acc="", last_5000_acc="",
+        train_acc=float(rows[-1]["train_acc"]),
+        seconds=round(sum(float(row["seconds"]) for row in rows), 1),
+        device=args["device"], threads=args["threads"], torch=args["torch"].split("+")[0],
+        accuracy=accuracy)
+    if (folder / "mistakes.csv").exists():
+        wrong = [int(row["index"]) for row in utils.read_csv(folder / "mistakes.csv")]
+        first = sum(index < 5000 for index in wrong)
+        run["wrong"] = wrong
+        run["first_5000_acc"] = round(100 - first / 50, 2)
+        run["last_5000_acc"] = round(100 - (len(wrong) - first) / 50, 2)
+    return run
 
 
 def others():
@@ -81,12 +83,18 @@ def others():
     return sorted({path.parent.name for path in (ROOT / "results").glob("*/seed0")} - {*MODELS})
 
 
-def baseline_runs():
-    """{(net, recipe): the rows of its runs}. The recipe is "own" or "common"."""
-    runs = {}
-    for row in utils.read_csv(ROOT / "results" / "baselines" / "runs.csv"):
-        runs.setdefault((row["net"], row["recipe"]), []).append(row)
-    return runs
+def baselines():
+    """The rows of published.csv, each with the runs of that net by recipe: "own", "model3"."""
+    nets = utils.read_csv(ROOT / "results" / "published.csv")
+    rows = utils.read_csv(ROOT / "results" / "baselines" / "runs.csv")
+    for row in rows:
+        row.update({key: float(value) for key, value in row.items()
+                    if key in ("test_acc", "last5_min", "best_test_acc", "seconds", "epochs")})
+    for net in nets:
+        for recipe in ("own", "model3"):
+            net[recipe] = [row for row in rows if row["recipe"] == recipe
+                           and row["net"] == net["net"].lower()]
+    return nets
 
 
 def spread(values):
@@ -117,19 +125,16 @@ def results_table():
 
 def leaderboard_table():
     """All nets within the budget with at least five runs by their own recipes, the best first."""
-    entries = {model_file(name): published(name) for name in (*MODELS, *others())}
-    for (net, recipe), rows in baseline_runs().items():
-        if recipe == "own":
-            entries[ROOT / "baselines" / f"{net}.py"] = [
-                dict(params=int(row["parameters"]), test_acc=float(row["test_acc"]),
-                     last5_min=float(row["last5_min"]), seconds=float(row["seconds"]))
-                for row in rows]
+    entries = [(model_file(name), published(name)) for name in (*MODELS, *others())]
+    entries = [(path, runs[0]["params"], runs) for path, runs in entries]
+    entries += [(ROOT / "baselines" / f"{net['net'].lower()}.py", int(net["parameters"]), net["own"])
+                for net in baselines()]
     lines = []
-    for path, runs in entries.items():
-        if runs[0]["params"] < utils.BUDGET and len(runs) >= 5:
+    for path, parameters, runs in entries:
+        if parameters < utils.BUDGET and len(runs) >= 5:
             name = path.relative_to(ROOT).as_posix()
             lines.append((
-                f"[{name}]({name})", f"{runs[0]['params']:,}",
+                f"[{name}]({name})", f"{parameters:,}",
                 spread([run["test_acc"] for run in runs]), held(runs),
                 f"{statistics.mean(run['seconds'] for run in runs):.0f} s"))
     lines.sort(key=lambda line: line[2], reverse=True)
@@ -182,34 +187,73 @@ def speed_table():
             f"{speed['threads']} threads, torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
 
 
-def verdict(claimed, best):
+def verdict(net):
     """What the best epochs of our seeds say about the published best epoch."""
-    gap, noise = claimed - statistics.mean(best), max(2 * statistics.stdev(best), 0.1)
+    best = [run["best_test_acc"] for run in net["own"]]
+    if not best:
+        return "not run yet"
+    if net["reconstructed"]:
+        return "none: reconstructed"
+    deviation = statistics.stdev(best) if len(best) > 1 else 0
+    gap, noise = float(net["best"]) - statistics.mean(best), max(2 * deviation, 0.1)
     if gap > noise:
         return f"optimistic by {gap:.2f}"
     return f"surpassed by {-gap:.2f}" if gap < -noise else "reproduced"
 
 
 def baselines_table():
-    """The published nets, as published and as trained here."""
-    runs, lines = baseline_runs(), []
-    for net in utils.read_csv(ROOT / "results" / "published.csv"):
-        name = net["net"].lower()
-        if (name, "own") not in runs:
-            continue
-        own, common = ([float(run["test_acc"]) for run in runs[name, recipe]]
-                       for recipe in ("own", "common"))
-        best = [float(run["best_test_acc"]) for run in runs[name, "own"]]
-        seconds = [float(run["seconds"]) / int(run["epochs"]) for run in runs[name, "own"]]
-        lines.append((
-            f"[{net['net']}]({name}.py)", f"{int(net['parameters']):,}", net["best"],
-            net["last"] or "not stated", spread(best), verdict(float(net["best"]), best),
-            spread(own), f"{min(own):.2f} to {max(own):.2f}", spread(common),
-            f"{statistics.mean(seconds):.0f} s"))
+    """The published nets, as published and as trained here; a dash for what is not there."""
+    lines = []
+    for net in baselines():
+        source = f"[{net['source']}]({net['address']})" if net["address"] else net["source"]
+        cells = [f"[{net['net']}]({net['net'].lower()}.py), {source}",
+                 f"{int(net['parameters']):,}", net["best"], net["last"] or "–"]
+        own = net["own"]
+        if own:
+            last = [run["test_acc"] for run in own]
+            cells += [spread(last), f"{min(last):.2f} to {max(last):.2f}",
+                      spread([run["best_test_acc"] for run in own]), held(own)]
+        else:
+            cells += ["–"] * 4
+        cells.append(spread([run["test_acc"] for run in net["model3"]]) if net["model3"] else "–")
+        times = [run["seconds"] / run["epochs"] for run in own]
+        cells.append(f"{statistics.mean(times):.0f} s" if times else "–")
+        lines.append((*cells, verdict(net)))
     return utils.table((
-        "net", "parameters", "published: best epoch (%)", "published: last epoch (%)",
-        "own recipe: best epoch", "verdict", "own recipe: last epoch", "lowest to highest seed",
-        "common recipe: last epoch", "time an epoch"), lines)
+        "net, source", "parameters", "published: best (%)", "last (%)", "here: last epoch",
+        "lowest to highest", "best epoch", "hold 99.4 %", "by Model 3's recipe", "an epoch",
+        "verdict"), lines)
+
+
+def finding_table():
+    """What the accuracy of a published net owes to its best epoch, its seed, its recipe and to the
+    net: points, and from how many runs or nets. Without the nets that are reconstructed."""
+    nets = [net for net in baselines() if not net["reconstructed"]]
+    runs = [run for net in nets for run in net["own"]]
+    last = {(net["net"], recipe): [run["test_acc"] for run in net[recipe]]
+            for net in nets for recipe in ("own", "model3")}
+    means = {key: statistics.mean(values) for key, values in last.items() if values}
+    variances = [statistics.variance(values) for (_, recipe), values in last.items()
+                 if recipe == "own" and len(values) > 1]
+    gains = [means[net, "model3"] - means[net, "own"] for net, recipe in means
+             if recipe == "model3" and (net, "own") in means]
+    small = [means[net["net"], "model3"] for net in nets
+             if int(net["parameters"]) < utils.BUDGET and (net["net"], "model3") in means]
+
+    def line(what, kind, values, summary):
+        enough = len(values) > 1
+        return what, summary(values) if enough else "–", f"{len(values)} {kind}"
+
+    return utils.table(("what", "points", "from"), [
+        line("the best epoch instead of the last, mean", "runs",
+             [run["best_test_acc"] - run["test_acc"] for run in runs],
+             lambda values: f"{statistics.mean(values):+.2f}"),
+        line("another seed, standard deviation", "nets", variances,
+             lambda values: f"±{statistics.mean(values) ** 0.5:.2f}"),
+        line("Model 3's recipe instead of the net's own, mean", "nets", gains,
+             lambda values: f"{statistics.mean(values):+.2f}"),
+        line("another net below 8,000 parameters, by Model 3's recipe, standard deviation", "nets",
+             small, lambda values: f"±{statistics.stdev(values):.2f}")])
 
 
 def receptive_field_table(name):
@@ -283,7 +327,8 @@ def difference(ours, theirs, places):
 
 
 TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
-              robustness=robustness_table, speed=speed_table, baselines=baselines_table)
+              robustness=robustness_table, speed=speed_table, baselines=baselines_table,
+              finding=finding_table)
 
 
 # ---- documents ---------------------------------------------------------------------------------
@@ -350,14 +395,13 @@ def pictures():
     """{path: Figure} of the pictures that are drawn here."""
     ours = {name: published(name) for name in MODELS}
     further = {name: published(name) for name in others()}
-    nets = utils.read_csv(ROOT / "results" / "published.csv")
     drawings = {f"results/{name}/seeds.png": figures.seeds(name, ours[name]) for name in ours}
-    drawings["results/accuracy.png"] = figures.accuracy(ours, further, baseline_runs())
+    drawings["results/accuracy.png"] = figures.accuracy(ours, further, baselines())
     images, labels = utils.rendered_digits(n=50, seed=0)  # made here: there may be no MNIST
     five = utils.upright(images[labels == 5])[0]
     rows = utils.receptive_field(train.load_model_file("3")[1]())
     drawings["results/receptive_field.png"] = figures.receptive_field(rows, five.numpy())
-    drawings["baselines/published.png"] = figures.published(nets, baseline_runs())
+    drawings["baselines/published.png"] = figures.published(baselines())
     return drawings
 
 

@@ -376,6 +376,7 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--dry-run --holdout 100": ["--holdout", "--dry-run"], "--fold 1": ["--fold", "--holdout"],
     "--holdout 10000 --fold 6": ["--fold 6", "0 to 5"], "--holdout 9 --fold -1": ["--fold"],
     "--sede 1": ["--sede"], "--model 4": ["--model 4", "expected 1, 2, 3 or the path"],
+    "--recipe 4": ["--recipe 4", "expected 1, 2, 3"], "--recipe no.py": ["--recipe no.py"],
     "--model nowhere.py": ["--model nowhere.py"], "--model README.md": ["--model README.md"],
     "--dry-run --batch-size 2001": ["--batch-size 2001", "at most 2000"],
     "--holdout 59000 --batch-size 1001": ["--batch-size 1001", "at most 1000"],
@@ -395,6 +396,13 @@ def test_a_wrong_argument_is_named_with_its_range(tmp_path, main, line):
     assert status == 2 and all(part in err for part in ARGUMENTS[line]), err
     assert "Traceback" not in err and err.count("error: ") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_net_is_trained_by_another_files_recipe(tmp_path, main, one_cycle, plateau):
+    assert main("--model", one_cycle, "--recipe", plateau, "--dry-run", "--epochs", 1)[0] == 0
+    args = json.loads((tmp_path / "runs" / "one_cycle" / "dry-run-seed0" / "args.json").read_text())
+    _, _, recipe = train.load_model_file(plateau)
+    assert args["model"] == "one_cycle.py" and args["recipe"] == recipe | dict(epochs=1)
 
 
 def test_lr_does_not_say_which_of_many_rates(main, by_epoch):
