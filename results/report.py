@@ -127,8 +127,9 @@ def leaderboard_table():
     """All nets within the budget with at least five runs by their own recipes, the best first."""
     entries = [(model_file(name), published(name)) for name in (*MODELS, *others())]
     entries = [(path, runs[0]["params"], runs) for path, runs in entries]
-    entries += [(ROOT / "baselines" / f"{net['net'].lower()}.py", int(net["parameters"]), net["own"])
-                for net in baselines()]
+    for net in baselines():
+        path = ROOT / "baselines" / f"{net['net'].lower()}.py"
+        entries.append((path, int(net["parameters"]), net["own"]))
     lines = []
     for path, parameters, runs in entries:
         if parameters < utils.BUDGET and len(runs) >= 5:
