@@ -211,12 +211,12 @@ def check_schedule(recipe):
     part, key = rate_of(recipe)
     if part == "scheduler" and "lr" in optimizer:
         problems.append(f"{kind} sets the rate from {key}: leave out the optimizer's lr")
-    rate = recipe[part].get(key, 1)  # torch has a default, or says that there is none
-    if kind != "ByEpoch" and not is_rate(rate):
-        problems.append(f"{part}.{key} is {rate!r}, expected a number above 0")
+    rate = recipe[part].get(key)  # when left out, torch has a default, or says that there is none
     if kind == "ByEpoch" and not is_rates(rate, recipe["epochs"]):
         problems.append(f"scheduler.rates is {rate!r}, expected a list with a number above 0 for "
                         f"each of {recipe['epochs']} epochs")
+    elif kind != "ByEpoch" and key in recipe[part] and not is_rate(rate):
+        problems.append(f"{part}.{key} is {rate!r}, expected a number above 0")
     if kind == "ReduceLROnPlateau" and scheduler.get("mode", "min") != "min":
         problems.append(f"scheduler.mode is {scheduler['mode']!r}, expected 'min': the training "
                         "loss is watched, and less of it is better")

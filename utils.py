@@ -373,7 +373,7 @@ def batches(images, labels, batch_size, generator, augment):
         yield standardise(batch), labels[order[part]]
 
 
-# ---- optimizer and scheduler ------------------------------------------------------------------
+# ---- optimizer and scheduler -------------------------------------------------------------------
 class Muon(torch.optim.Optimizer):
     """MomentUm Orthogonalized by Newton-Schulz, by Keller Jordan
     (https://kellerjordan.github.io/posts/muon): SGD with Nesterov momentum whose step for a weight

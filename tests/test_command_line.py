@@ -339,7 +339,7 @@ BROKEN = {  # a model file, and what the message must say about it
     BY_EPOCH + "RECIPE['scheduler']['rates'] = []\n": ["scheduler.rates is []", "each of 4 epochs"],
     BY_EPOCH + "RECIPE['scheduler']['rates'][3] = 0\n": ["scheduler.rates is [0.1,", "above 0"],
     BY_EPOCH + "RECIPE['scheduler']['rates'] = 0.1\n": ["scheduler.rates is 0.1", "a list"],
-    BY_EPOCH + "del RECIPE['scheduler']['rates']\n": ["scheduler.rates is 1", "a list"],
+    BY_EPOCH + "del RECIPE['scheduler']['rates']\n": ["scheduler.rates is None", "a list"],
     BY_EPOCH + "RECIPE['epochs'] = 5\n": ["scheduler.rates is [0.1,", "each of 5 epochs"],
     BY_EPOCH + "RECIPE['optimizer']['lr'] = 1\n": ["leave out the optimizer's lr"],
     ONE_CYCLE.replace("Linear(256, 10)", "Linear(256, 11)"): ["(60, 11)", "expected (60, 10)"],
