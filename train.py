@@ -193,7 +193,9 @@ def check_recipe(recipe, path):
         problems = check_schedule(recipe)
         try:
             utils.check_augment(recipe["augment"])
-        except ValueError as error:
+            if not problems:  # the rest is left to torch, which tries it on a single layer
+                make_optimizer(torch.nn.Linear(1, 1), recipe, steps_per_epoch=10)
+        except (TypeError, ValueError) as error:
             problems.append(str(error))
     if problems:
         raise UserError(f"{path}: RECIPE: {'; '.join(problems)}", 2)
@@ -240,13 +242,18 @@ def override(recipe, settings):
     literal or else text. Raises UserError (status 2)."""
     for setting in settings:
         key, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting}: expected key=value, such as epochs=3 or "
+                            "scheduler.max_lr=0.2", 2)
         *outer, last = key.split(".")
         entry = recipe
         for name in outer:
-            entry = entry.get(name) if isinstance(entry, dict) else None
-        if not equals or not isinstance(entry, dict):
-            raise UserError(f"--set {setting}: expected key=value, with a key of RECIPE such as "
-                            "epochs or scheduler.max_lr", 2)
+            if name not in entry:
+                raise UserError(f"--set {setting}: unknown key {name!r}; known: "
+                                f"{', '.join(entry)}", 2)
+            entry = entry[name]
+            if not isinstance(entry, dict):
+                raise UserError(f"--set {setting}: {name} is {entry!r} and has no keys", 2)
         try:
             entry[last] = ast.literal_eval(text)
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
@@ -273,7 +280,7 @@ def rehearse(path, net_class, recipe, n, device, part="test"):
                 digits = torch.arange(size, device=device) % 10
                 net = net_class().to(device, memory_format=layout)
                 softmax = check_output(path, net, noise)
-                state = start(path, net, recipe, 0, 1)
+                state = start(net, recipe, 0, 1)
                 list(train(state, recipe | dict(epochs=1), (noise, digits), (noise, digits), part))
             if softmax:
                 warn(f"{path}: Net seems to end in a softmax; cross-entropy wants logits, without "
@@ -345,15 +352,12 @@ def tensors(net):
     return [*net.parameters(), *net.buffers()]
 
 
-def start(path, net, recipe, seed, steps_per_epoch):
+def start(net, recipe, seed, steps_per_epoch):
     """What training changes, as named parts: net, average (what is judged), update_average,
     optimizer, scheduler, generator (for batches() alone), rows (of metrics.csv) and rates (of every
-    step). Raises UserError (status 2) for what torch does not accept in a recipe."""
+    step)."""
     average, update_average = moving_average(net, recipe["average"])
-    try:
-        optimizer, scheduler = make_optimizer(net, recipe, steps_per_epoch)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{path}: RECIPE: optimizer or scheduler: {error}", 2) from None
+    optimizer, scheduler = make_optimizer(net, recipe, steps_per_epoch)
     return SimpleNamespace(net=net, average=average, update_average=update_average,
                            optimizer=optimizer, scheduler=scheduler, rows=[], rates=[],
                            generator=torch.Generator().manual_seed(seed))
@@ -369,41 +373,36 @@ def checkpoint(state):
 
 def resume(state, path, settings, template, steps_per_epoch):
     """Bring `state`, fresh from start(), to where the checkpoint in a file was made. Raises
-    UserError if that is not of a run with these settings; see read_checkpoint()."""
+    UserError, naming what differs, unless that is of a run with these settings (a dict: recipe,
+    seed ...) and has the parts of `template`, a checkpoint of this net by this recipe."""
     try:
-        saved = read_checkpoint(path, settings, template)
-        restore(state, saved, steps_per_epoch)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of odd files and of a schedule replayed
+            saved = utils.load(path)
+            refuse_another_run(path, saved, settings, template)
+            done = [row["epoch"] for row in saved["rows"]]
+            if not done or done != list(range(1, settings["recipe"]["epochs"] + 1))[:len(done)]:
+                raise ValueError("not the first epochs of such a run")
+            rows = template["rows"] * len(done)
+            if outline(saved) != outline(template | dict(rows=rows, settings=settings)):
+                raise ValueError("not the parts of such a checkpoint")
+            restore(state, saved, steps_per_epoch)
     except UserError:
         raise
     except Exception:  # what somebody put into the file may fail in any comparison
         raise UserError(f"{path} is damaged or not a checkpoint of this net") from None
 
 
-def read_checkpoint(path, settings, template):
-    """The checkpoint in a file. Raises UserError, naming what differs, unless it is of a run with
-    these settings (a dict: recipe, seed ...) and has the parts of `template`, a checkpoint of this
-    net by this recipe."""
-    saved = utils.load(path)
-    damaged = UserError(f"{path} is damaged or not a checkpoint of this net")
-    theirs = saved.get("settings") if isinstance(saved, dict) else None
-    if not isinstance(theirs, dict) or not isinstance(theirs.get("recipe"), dict):
-        raise damaged
-    ours, theirs = ({**each, **each["recipe"], "recipe": None} for each in (settings, theirs))
+def refuse_another_run(path, saved, settings, template):
+    """Raise UserError if a checkpoint's settings or net are not ours."""
+    ours, theirs = ({**each, **each["recipe"], "recipe": None}
+                    for each in (settings, saved["settings"]))
     differ = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
     if differ:
         raise UserError(f"{path} comes from a run with another {', '.join(differ)} than the model "
                         "file and the command line give now")
-    if outline(saved.get("net")) != outline(template["net"]):
+    if outline(saved["net"]) != outline(template["net"]):
         raise UserError(f"{path} comes from another net: names or shapes of its weights differ")
-    rows = saved.get("rows")
-    if not isinstance(rows, list) or not 1 <= len(rows) <= settings["recipe"]["epochs"]:
-        raise damaged
-    expected = template | dict(rows=template["rows"] * len(rows), settings=settings)
-    numbered = all(isinstance(row, dict) and row.get("epoch") == number
-                   for number, row in enumerate(rows, 1))
-    if not numbered or outline(saved) != outline(expected):
-        raise damaged
-    return saved
 
 
 def outline(value):
@@ -423,13 +422,11 @@ def outline(value):
 def restore(state, saved, steps_per_epoch):
     """Put the parts of a checkpoint into `state`. Raises ValueError or whatever torch raises if
     they do not fit each other."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the scheduler steps, and the optimizer has not
-        for row in saved["rows"]:  # replayed: the rates follow from the recipe and the losses
-            for _ in range(steps_per_epoch):
-                state.rates.append(state.optimizer.param_groups[0]["lr"])
-                step_after_batch(state.scheduler)
-            step_after_epoch(state.scheduler, row["train_loss"])
+    for row in saved["rows"]:  # replayed: the rates follow from the recipe and the losses
+        for _ in range(steps_per_epoch):
+            state.rates.append(state.optimizer.param_groups[0]["lr"])
+            step_after_batch(state.scheduler)
+        step_after_epoch(state.scheduler, row["train_loss"])
     if [row["lr"] for row in saved["rows"]] != state.rates[steps_per_epoch - 1::steps_per_epoch]:
         raise ValueError("the rates are not the schedule's")
     groups = state.optimizer.state_dict()["param_groups"]
@@ -473,7 +470,7 @@ def run(args, path, net_class, recipe, layout, template, data):
     steps_per_epoch = math.ceil(len(train_set[0]) / recipe["batch_size"])
     seed_everything(args.seed)
     net = net_class().to(train_set[0].device, memory_format=layout)
-    state = start(path, net, recipe, args.seed, steps_per_epoch)
+    state = start(net, recipe, args.seed, steps_per_epoch)
     folder = open_folder(args, path)
     if args.resume is not None and (folder / "last.pt").exists():
         resume(state, folder / "last.pt", settings, template, steps_per_epoch)
@@ -640,42 +637,23 @@ def closing_words(args, rows, size, folder):
 
 # ---- several seeds -----------------------------------------------------------------------------
 def run_seeds(args, argv, path, epochs, device):
-    """--runs: each seed a command of its own, on the CPU one a core with one thread; what it
-    reached is read from its folder. Returns the exit status."""
+    """--runs: each seed is a command of its own, on the CPU one a core with one thread; what it
+    reached is read from its folder. Raises SystemExit with the status of a seed that failed."""
     at_once, env = 1, os.environ
     if device.type == "cpu":
         at_once, env = os.cpu_count(), os.environ | dict(OMP_NUM_THREADS="1")
     waiting = list(range(args.seed, args.seed + args.runs))
-    running, accuracies = {}, {}
+    running, accuracies, began = {}, {}, time.monotonic()
     say(f"{args.runs} runs, at most {at_once} at a time")
     bar = tqdm(total=args.runs * epochs, unit="epoch", disable=args.no_progress or None)
-    began = time.monotonic()
-    endings = [getattr(signal, kind) for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)]
-    handlers = {ending: signal.signal(ending, raise_interrupt) for ending in endings
-                if signal.getsignal(ending) != signal.SIG_IGN}  # as nohup has it
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
                 args.seed = waiting.pop(0)
-                folder = open_folder(args, path)
-                errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-                command = [sys.executable, str(utils.HERE / "train.py"), *argv, "--runs=1",
-                           f"--seed={args.seed}", f"--resume={folder}", "--no-progress"]
-                child = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
-                                         stdout=subprocess.DEVNULL, stderr=errors)
-                running[args.seed] = child, folder, errors
+                running[args.seed] = begin_seed(args, argv, path, env)
             time.sleep(0.2)
-            for seed, (child, folder, errors) in list(running.items()):
-                if child.poll() is None:
-                    continue
-                errors.seek(0)
-                print(errors.read(), end="", file=sys.stderr)
-                if child.returncode > 0:
-                    return child.returncode  # it has said why
-                accuracy = accuracies[seed] = read_accuracy(folder)
-                if child.returncode < 0 or not accuracy:  # no memory, say
-                    raise UserError(f"seed {seed} ended early (signal {-child.returncode}); add "
-                                    "--resume to the same command to go on")
+            for seed in [seed for seed in running if running[seed].child.poll() is not None]:
+                accuracy = accuracies[seed] = end_seed(seed, running[seed])
                 del running[seed]
                 minutes = (time.monotonic() - began) / 60
                 left = minutes * (args.runs - len(accuracies)) / len(accuracies)
@@ -683,27 +661,60 @@ def run_seeds(args, argv, path, epochs, device):
                     say(f"seed {seed}: {accuracy[-1]:.2f}% in the last epoch, lowest of the last "
                         f"{len(accuracy[-5:])} {min(accuracy[-5:]):.2f}%  ({len(accuracies)} of "
                         f"{args.runs} runs done, about {left:.0f} min left)")
-            unfinished = sum(len(read_accuracy(folder)) for _, folder, _ in running.values())
+            unfinished = sum(len(read_accuracy(each.folder)) for each in running.values())
             bar.update(len(accuracies) * epochs + unfinished - bar.n)
         bar.close()
         say(describe_seeds(accuracies))
-        return 0
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{len(accuracies)} of {args.runs} runs are finished; add "
                                 "--resume to the same command to go on.") from None
     finally:
         bar.close()
-        for child, folder, _ in running.values():
-            child.terminate()
-            child.wait()
+        for seed in running.values():
+            seed.child.terminate()
+        for seed in running.values():
+            seed.child.wait()
             with contextlib.suppress(OSError):
-                folder.rmdir()  # if nothing was written
+                seed.folder.rmdir()  # if nothing was written
+
+
+@contextlib.contextmanager
+def endings_as_ctrl_c():
+    """A request to end and a closed terminal end the series as Ctrl-C does, with its seeds."""
+    def interrupt(number, frame):
+        raise KeyboardInterrupt
+    endings = [getattr(signal, kind) for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)]
+    handlers = {ending: signal.signal(ending, interrupt) for ending in endings
+                if signal.getsignal(ending) != signal.SIG_IGN}  # as nohup has it
+    try:
+        yield
+    finally:
         for ending, handler in handlers.items():
             signal.signal(ending, handler)
 
 
-def raise_interrupt(number, frame):
-    raise KeyboardInterrupt
+def begin_seed(args, argv, path, env):
+    """Start args.seed in a process of its own: child, its folder, errors (what it says of them)."""
+    folder = open_folder(args, path)
+    errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+    command = [sys.executable, str(utils.HERE / "train.py"), *argv, "--runs=1",
+               f"--seed={args.seed}", f"--resume={folder}", "--no-progress"]
+    child = subprocess.Popen(command, env=env, stdin=subprocess.DEVNULL,
+                             stdout=subprocess.DEVNULL, stderr=errors)
+    return SimpleNamespace(child=child, folder=folder, errors=errors)
+
+
+def end_seed(number, seed):
+    """The accuracies of a seed that has ended. Raises SystemExit or UserError if it failed."""
+    seed.errors.seek(0)
+    print(seed.errors.read(), end="", file=sys.stderr)
+    status, accuracy = seed.child.returncode, read_accuracy(seed.folder)
+    if status > 0:
+        raise SystemExit(status)  # it has said why
+    if status < 0 or not accuracy:  # no memory, say
+        raise UserError(f"seed {number} ended early (signal {-status}); add --resume to the same "
+                        "command to go on")
+    return accuracy
 
 
 def read_accuracy(folder):
@@ -857,8 +868,10 @@ def main(argv=None):
                                     judged(args))
         data = load_data(args, recipe, device)
         if args.runs > 1:  # each loads the data again, but what is wrong with it is said once
-            return run_seeds(args, argv, path, recipe["epochs"], device)
-        run(args, path, net_class, recipe, layout, template, data)
+            with endings_as_ctrl_c():
+                run_seeds(args, argv, path, recipe["epochs"], device)
+        else:
+            run(args, path, net_class, recipe, layout, template, data)
         return 0
     except UserError as error:
         complain(f"error: {error}")

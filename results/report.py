@@ -164,7 +164,7 @@ def robustness_table():
     """Accuracy on changed test images, a line for each change."""
     nets = utils.read_csv(ROOT / "results" / "robustness.csv")
     return utils.table(("test images (%)", *(net["net"] for net in nets)), [
-        (change, *(f"{float(net[change]):.2f}" for net in nets))
+        (change, *(f"{float(net[change]):.2f}" if net[change] else "–" for net in nets))
         for change in nets[0] if change != "net"])
 
 
@@ -173,8 +173,8 @@ def speed_table():
     speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
     whole = speed["command"]
     epochs = utils.table(
-        ("net", "parameters", "an epoch of the classic trainer", "of train.py", "ratio",
-         "all epochs of the classic trainer"),
+        ("net", "parameters", "an epoch, classic", "an epoch, train.py", "ratio",
+         "all epochs, classic"),
         [(name, f"{net['parameters']:,}", f"{net['classic']:.1f} s", f"{net['ours']:.1f} s",
           f"{net['ratio']:.1f}", f"{net['epochs'] * net['classic']:.0f} s for {net['epochs']}")
          for name, net in speed["nets"].items()])

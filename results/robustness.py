@@ -73,7 +73,7 @@ CHANGES = {  # name in the table: functions of float images (N, 1, 28, 28) on th
 
 def accuracies(net, recipe, images, labels):
     """{change: percent correct} for uint8 images (N, 28, 28). The last is that of images as they
-    are, without the preparation that the recipe asks for."""
+    are, without the preparation that the recipe asks for; "" if it asks for none."""
     results = {}
     for name, functions in CHANGES.items():
         correct = []
@@ -82,8 +82,11 @@ def accuracies(net, recipe, images, labels):
             _, accuracy, _ = utils.evaluate(net, utils.prepare(changed, recipe), labels)
             correct.append(accuracy)
         results[name] = round(sum(correct) / len(correct), 2)
-    _, accuracy, _ = utils.evaluate(net, images, labels)
-    results["preparation left out"] = round(accuracy, 2)
+    if recipe["upright"] or recipe["deskew"]:
+        _, accuracy, _ = utils.evaluate(net, images, labels)
+        results["unchanged, without preparation"] = round(accuracy, 2)
+    else:
+        results["unchanged, without preparation"] = ""
     return results
 
 

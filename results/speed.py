@@ -57,7 +57,7 @@ def our_epoch(model, root, part):
     layout, _ = train.rehearse(path, net_class, recipe, len(train_set[0]), CPU)
     net, recipe = net_class().to(memory_format=layout), recipe | dict(epochs=1, plain_epochs=0)
     steps = math.ceil(len(train_set[0]) / recipe["batch_size"])
-    state = train.start(path, net, recipe, 0, steps)
+    state = train.start(net, recipe, 0, steps)
     began = time.perf_counter()
     list(train.train(state, recipe, train_set, test_set))
     return time.perf_counter() - began

@@ -163,7 +163,7 @@ def test_a_step_of_a_published_net_changes_every_parameter(name):
     before = copy.deepcopy(net.state_dict())
     noise = torch.randint(256, (64, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
     one_step = recipe | dict(epochs=1, batch_size=64)
-    state = train.start(path, net, one_step, 0, 10)  # the first of ten steps
+    state = train.start(net, one_step, 0, 10)  # the first of ten steps
     row, = train.train(state, one_step, noise, noise)
     assert 0 < row["train_loss"] < 10
     unchanged = {key for key, value in net.named_parameters() if torch.equal(before[key], value)}

@@ -383,10 +383,13 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--resume x --runs 2": ["--runs", "--resume"],
     "--set epochs": ["--set epochs", "key=value"], "--set =1": ["unknown key ''"],
     "--set epoch=1": ["--set epoch=1", "unknown key 'epoch'", "known: epochs"],
-    "--set shedule.max_lr=1": ["--set shedule.max_lr=1"], "--set epochs.a=1": ["--set epochs.a=1"],
+    "--set augmnt.rotate=3": ["--set augmnt.rotate=3", "unknown key 'augmnt'", " epochs,"],
+    "--set augment.a.b=1": ["unknown key 'a'"], "--set epochs.a=1": ["--set epochs.a=1", "no keys"],
     "--set average=fast": ["'average' is 'fast'"], "--set average=1j": ["complex"],
     "--set average={[]:1}": ["--set average", "{[]:1}"], "--set augment={1}": ["set"],
-    "--set scheduler.speed=1": ["speed"], "--set scheduler.max_lr=0": ["scheduler.max_lr is 0"],
+    "--set scheduler.maxlr=3": ["model3.py with --set scheduler.maxlr=3", "argument 'maxlr'"],
+    "--set scheduler.pct_start=2": ["--set scheduler.pct_start=2", "pct_start"],
+    "--set scheduler.max_lr=0": ["scheduler.max_lr is 0"],
 }
 
 

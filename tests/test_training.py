@@ -29,7 +29,7 @@ def begin(path, seed=0, n=500, net=None, **changes):
     recipe |= changes
     torch.manual_seed(seed)
     steps = math.ceil(n / recipe["batch_size"])
-    return train.start(path, net or net_class(), recipe, seed, steps), recipe
+    return train.start(net or net_class(), recipe, seed, steps), recipe
 
 
 def fit(path, train_set=DIGITS, test_set=OTHERS, **options):
