@@ -84,9 +84,9 @@ def accuracies(net, recipe, images, labels):
         results[name] = round(sum(correct) / len(correct), 2)
     if recipe["upright"] or recipe["deskew"]:
         _, accuracy, _ = utils.evaluate(net, images, labels)
-        results["unchanged, without preparation"] = round(accuracy, 2)
+        results["without preparation"] = round(accuracy, 2)
     else:
-        results["unchanged, without preparation"] = ""
+        results["without preparation"] = ""
     return results
 
 
