@@ -17,6 +17,8 @@ Analysis
     hands 32 numbers to a linear layer. Preparation brings all digits not only to one slant but to
     one place, size and contrast. Muon takes the place of SGD, and the average of the weights is
     what gets judged.
+    Held out, on two folds, the cross-entropy is 0.0343 and 0.0361; with SGD in place of Muon 0.0367
+    and 0.0397; trained without preparation, 0.0389 on the first.
     Smaller: with channels of 10 22 22 22 22 32, 3,938 parameters, the same recipe reaches
     99.50 ± 0.05 % (n=20) on the test set, and 18 of 20 seeds hold the target. So the border is
     about here. Larger: 5,790 parameters, 99.56 ± 0.04 % (n=20), 20 of 20.
@@ -37,14 +39,14 @@ RECIPE = dict(
     augment=dict(rotate=10, shift=1, scale=0.1,  # degrees, pixels, a fraction
                  thickness=0.5, noise=0.2),  # pixels, a fraction of white; uniform within ±
     plain_epochs=2,  # the last two epochs show the digits as they are
-    label_smoothing=0.02,  # of each label's probability is spread over the ten digits
-    average=0.998,  # decay a step of the weight average that is judged and saved
+    label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
+    average=0.998,  # average = 0.998 average + 0.002 weights after each step; it is judged, saved
 )
 
 
 def conv_pool(in_channels, out_channels):
-    """3×3 convolution, 2×2 max pool, BatchNorm, ReLU. Pooling first leaves the last two a quarter
-    of the work."""
+    """3×3 convolution, 2×2 max pool, BatchNorm, ReLU. Behind the pool, BatchNorm and ReLU have a
+    quarter of the values to handle."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, bias=False),
         nn.MaxPool2d(2), nn.BatchNorm2d(out_channels), nn.ReLU())

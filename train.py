@@ -52,7 +52,7 @@ def train(state, recipe, train_set, test_set, part="test"):
 
     for epoch in range(len(state.rows) + 1, epochs + 1):
         began = time.perf_counter()
-        losses, correct = [], []  # tensors: to ask for a number is to wait for the device
+        losses, correct = [], []  # as tensors: .item() would wait for the device at every step
         augment = recipe["augment"] if epoch <= epochs - recipe["plain_epochs"] else {}
         net.train()
 
@@ -71,7 +71,7 @@ def train(state, recipe, train_set, test_set, part="test"):
             step_after_batch(scheduler)
 
         train_loss, train_acc = total(losses) / n, 100 * total(correct) / n
-        train_loss = round(train_loss, 6)  # as in the row, for a resumed run reads it there
+        train_loss = round(train_loss, 6)  # as in metrics.csv, so that a resumed run steps alike
         step_after_epoch(scheduler, train_loss)
 
         # What is judged is the moving average of the weights, not those of the last step.
