@@ -193,9 +193,7 @@ def check_recipe(recipe, path):
         problems = check_schedule(recipe)
         try:
             utils.check_augment(recipe["augment"])
-            if not problems:  # the rest is left to torch, which tries it on a single layer
-                make_optimizer(torch.nn.Linear(1, 1), recipe, steps_per_epoch=10)
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             problems.append(str(error))
     if problems:
         raise UserError(f"{path}: RECIPE: {'; '.join(problems)}", 2)
@@ -265,10 +263,14 @@ def describe(error):
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def rehearse(path, net_class, recipe, n, device, part="test"):
+def rehearse(source, net_class, recipe, n, device, part="test"):
     """Try a training step on noise with a full batch and with the last, smaller one of n images.
     Returns the memory layout in which the net works and what its checkpoints look like. Raises
-    UserError (status 2) with the net's own exception as its cause."""
+    UserError (status 2) that names `source`; its cause is an exception of the net's own."""
+    try:  # torch alone knows what its optimizers and schedulers take
+        make_optimizer(torch.nn.Linear(1, 1), recipe, steps_per_epoch=10)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{source}: RECIPE: {error}", 2) from None
     sizes = {recipe["batch_size"], n % recipe["batch_size"] or recipe["batch_size"]}
     layouts = [torch.contiguous_format]
     if device.type == "cpu":  # faster there, except for a net that asks for views of its maps; on
@@ -279,28 +281,28 @@ def rehearse(path, net_class, recipe, n, device, part="test"):
                 noise = torch.randint(256, (size, 28, 28), dtype=torch.uint8, device=device)
                 digits = torch.arange(size, device=device) % 10
                 net = net_class().to(device, memory_format=layout)
-                softmax = check_output(path, net, noise)
+                softmax = check_output(source, net, noise)
                 state = start(net, recipe, 0, 1)
                 list(train(state, recipe | dict(epochs=1), (noise, digits), (noise, digits), part))
             if softmax:
-                warn(f"{path}: Net seems to end in a softmax; cross-entropy wants logits, without "
-                     "it")
+                warn(f"{source}: Net seems to end in a softmax; leave it out, for cross-entropy "
+                     "wants logits")
             return layout, checkpoint(state)
         except UserError:
             raise
         except (Exception, SystemExit) as error:
             failure = error
-    raise UserError(f"{path}: a training step on {size} images of noise raised "
+    raise UserError(f"{source}: a training step on {size} images of noise raised "
                     f"{describe(failure)}", 2) from failure
 
 
-def check_output(path, net, noise):
+def check_output(source, net, noise):
     """Whether the output of `net` looks like a softmax's. Raises UserError (status 2) unless it is
     ten numbers an image."""
     logits = net(utils.normalise(noise))
     shape, expected = tuple(logits.shape), (len(noise), 10)
     if shape != expected:
-        raise UserError(f"{path}: Net maps images to {shape}, expected {expected}", 2)
+        raise UserError(f"{source}: Net maps images to {shape}, expected {expected}", 2)
     rows = logits.detach().float()
     return bool((rows >= 0).all() and (rows.sum(dim=1) - 1).abs().max() < 1e-4)
 
@@ -809,7 +811,7 @@ def read_recipe(args):
     override(recipe, args.set)
     recipe["epochs"] = args.epochs or recipe["epochs"]
     recipe["batch_size"] = args.batch_size or recipe["batch_size"]
-    recipe = check_recipe(recipe, f"{path} with --set {' '.join(args.set)}" if args.set else path)
+    recipe = check_recipe(recipe, source_of(path, args))
     if args.lr:
         part, key = rate_of(recipe)
         if key == "rates":
@@ -821,6 +823,11 @@ def read_recipe(args):
         raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}, the number "
                         "of training images", 2)
     return path, net_class, recipe
+
+
+def source_of(path, args):
+    """Where a recipe comes from, for messages."""
+    return f"{path} with --set {' '.join(args.set)}" if args.set else path
 
 
 def number_of_images(args):
@@ -864,8 +871,8 @@ def main(argv=None):
         utils.keep_memory()
         say(f"Device: {describe_device(device)}, torch {torch.__version__}, threads: "
             f"{torch.get_num_threads()}")
-        layout, template = rehearse(path, net_class, recipe, number_of_images(args), device,
-                                    judged(args))
+        layout, template = rehearse(source_of(path, args), net_class, recipe,
+                                    number_of_images(args), device, judged(args))
         data = load_data(args, recipe, device)
         if args.runs > 1:  # each loads the data again, but what is wrong with it is said once
             with endings_as_ctrl_c():

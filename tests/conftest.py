@@ -140,6 +140,13 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
+def table(text):
+    """The rows of a Markdown table in a text, as dicts of text."""
+    header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")]
+                         for line in text.splitlines() if line.startswith("|")]
+    return [dict(zip(header, line, strict=True)) for line in lines]
+
+
 def equal(a, b):
     """Bit for bit, through nested dicts and lists; but for the time that things took."""
     if isinstance(a, torch.Tensor):

@@ -3,6 +3,7 @@ against oracles that know nothing of layers."""
 
 import ast
 import contextlib
+import functools
 import importlib
 import math
 import re
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import FILES, ROOT
+from conftest import FILES, ROOT, table
 from torch import nn
 
 import train
@@ -18,13 +19,19 @@ import utils
 
 MODELS = ("model1", "model2", "model3")
 NETS = (*MODELS, *sorted(path.stem for path in (ROOT / "baselines").glob("[a-f]?.py")))
-SOME = (*MODELS, "b3", "e1")  # measuring a receptive field takes a second
+SOME = (*MODELS, "b3", "e1")
 LOOKING = nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Linear
 
 
 def net(model):
     torch.manual_seed(0)
     return importlib.import_module(model).Net()
+
+
+@functools.cache
+def sees(model):
+    """What receptive_field() measures, which takes a second."""
+    return utils.receptive_field(net(model))
 
 
 def source(model):
@@ -92,9 +99,8 @@ def layers_and_lines(model, module):
 
 @pytest.mark.parametrize("model", SOME)
 def test_every_layers_line_states_its_output_and_receptive_field(model):
-    module, shapes = net(model).eval(), {}
-    rows = utils.receptive_field(module)
-    sees = "theory" if rows[0]["theory"] else "window"
+    module, shapes, rows = net(model).eval(), {}, sees(model)
+    side = "theory" if rows[0]["theory"] else "window"
     claims = list(layers_and_lines(model, module))
     for layer, _ in claims:
         layer.register_forward_hook(
@@ -106,7 +112,7 @@ def test_every_layers_line_states_its_output_and_receptive_field(model):
         shape = tuple(map(int, claim[1].split("×")))
         assert shape == shapes[layer], line
         assert (math.prod(shape), int(claim[2])) in [
-            (math.prod(row["output"]), row[sees]) for row in rows], line
+            (math.prod(row["output"]), row[side]) for row in rows], line
     assert len(claims) >= 3
 
 
@@ -181,67 +187,60 @@ def student_file(name):
         "    def forward(self, x):", *(f"        {line}" for line in forward.split("; ")), ""])
 
 
-@pytest.mark.parametrize("name", STUDENTS)
-def test_any_students_net_trains(tmp_path, main, name):
-    (tmp_path / "net.py").write_text(student_file(name))
-    status, out, err = main("--model", "net.py", "--dry-run", "--epochs", "1")
-    assert status == 0 and f"Parameters: {STUDENTS[name][3]:,} (budget" in out
-    assert err == "" or name == "keywords" and err.startswith("warning: no layer table")
-    folder = tmp_path / "runs" / "net" / "dry-run-seed0"
-    assert {path.name for path in folder.iterdir()} == FILES
-
-
-# ---- what a net sees ---------------------------------------------------------------------------
-def perturbed(module, trials=2):
-    """What receptive_field() should find, as (layer, shape, window): with random weights, each of
-    the 784 pixels is changed in turn, and what of an output changes with it is marked."""
+def perturbed(module):
+    """What a net's table should say, as (layer, output, window): with random weights, each of the
+    784 pixels is changed in turn, and what of an output changes with it is marked."""
     module = module.double().eval()
-    outputs, reached = [], {}
+    outputs, found = [], []
     for each in module.modules():
         if isinstance(each, LOOKING):
-            each.register_forward_hook(lambda *call: outputs.append((call[0], call[2])))
-    for _ in range(trials):
-        for parameter in module.parameters():
-            nn.init.normal_(parameter, std=0.5)
-        images = torch.randn(1, 784, dtype=torch.double).repeat(785, 1)
-        images[:784] += torch.diag(torch.randn(784, dtype=torch.double).sign() * 3)
-        outputs.clear()
-        with torch.no_grad():
-            outputs.append(("logits", module(images.view(785, 1, 28, 28))))
-        for number, (layer, output) in enumerate(outputs):
-            changed = ((output[:784] - output[784:]).abs() > 1e-9).view(28, 28, -1)
-            before = reached.get(number, (None, None, False))[2]
-            reached[number] = layer, tuple(output.shape[1:]), changed | before
+            each.register_forward_hook(
+                lambda layer, _, output: outputs.append((type(layer).__name__, output)))
+    torch.manual_seed(0)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    images = torch.randn(1, 784, dtype=torch.double).repeat(785, 1)
+    images[:784] += torch.diag(torch.randn(784, dtype=torch.double).sign() * 3)
+    with torch.no_grad():
+        logits = module(images.view(785, 1, 28, 28))
     place = torch.arange(28)
-    found = []
-    for layer, shape, mask in reached.values():
+    for layer, output in [*outputs, ("logits", logits)]:
+        changed = ((output[:784] - output[784:]).abs() > 1e-9).view(28, 28, -1)
         sides = [1]
         for at in (place.view(28, 1, 1), place.view(1, 28, 1)):
-            last, first = (torch.where(mask, at, -1).amax(dim=(0, 1)),
-                           torch.where(mask, at, 28).amin(dim=(0, 1)))
+            last, first = (torch.where(changed, at, -1).amax(dim=(0, 1)),
+                           torch.where(changed, at, 28).amin(dim=(0, 1)))
             sides.append((last - first).max().item() + 1)
-        found.append((layer if layer == "logits" else type(layer).__name__, shape, max(sides)))
+        found.append((layer, "×".join(map(str, output.shape[1:])), str(max(sides))))
     return found
 
 
 @pytest.mark.parametrize("name", [*STUDENTS, "model3"])
-def test_the_receptive_field_is_what_changed_pixels_reach(tmp_path, name):
-    if name == "model3":
-        module, sees, parameters = net(name), 28, count(net(name))
-    else:
-        (tmp_path / "net.py").write_text(student_file(name))
-        _, net_class, _ = train.load_model_file(tmp_path / "net.py")
-        module, (_, _, sees, parameters) = net_class(), STUDENTS[name]
-    rows = utils.receptive_field(module)
-    assert rows[-1]["window"] == sees
-    assert sum(row["parameters"] for row in rows) == count(module) == parameters
+def test_any_students_net_trains_and_sees_what_changed_pixels_reach(tmp_path, main, name):
+    path, window, parameters = ROOT / f"{name}.py", 28, 7735
+    if name in STUDENTS:
+        path, (_, _, window, parameters) = tmp_path / "net.py", STUDENTS[name]
+        path.write_text(student_file(name))
+    status, out, err = main("--model", path, "--dry-run", "--epochs", "1")
+    assert status == 0 and f"Parameters: {parameters:,} (budget" in out
+    assert err == "" or name == "keywords" and err.startswith("warning: no layer table")
+    folder = tmp_path / "runs" / path.stem / "dry-run-seed0"
+    assert {path.name for path in folder.iterdir()} == FILES
+
+    _, net_class, _ = train.load_model_file(path)
+    text = (folder / "rf.md").read_text()
+    rows = [(row["layer"].split()[-1], row["output"], row["sees (pixels)"]) for row in table(text)]
     names = {each.__name__ for each in LOOKING} | {"logits"}
-    assert [(row["layer"], row["output"], row["window"]) for row in rows
-            if row["layer"] in names] == perturbed(module)
-    text = utils.receptive_field_table(module)
-    assert text.endswith(f"\nParameters: {parameters:,}.\n") and "| logits |" in text
+    assert [row for row in rows if row[0] in names] == perturbed(net_class())
+    assert rows[-1] == ("logits", "10", str(window))
+    assert text.endswith(f"\nParameters: {parameters:,}.\n") and parameters == count(net_class())
+    assert sum(int(row["parameters"].replace(",", "")) for row in table(text)) == parameters
+    if name in ("narrow branches", "functional pools", "a functional pool first", "view",
+                "keywords", "tied weights"):  # no chains
+        assert "without edges" not in text
 
 
+# ---- what a net sees ---------------------------------------------------------------------------
 def test_measuring_the_receptive_field_leaves_the_net_as_it_is():
     module = net("model3").train().to(memory_format=torch.channels_last)
     before = {key: value.clone() for key, value in module.state_dict().items()}
@@ -276,7 +275,7 @@ def opened(module):
 
 @pytest.mark.parametrize("model", SOME)
 def test_the_theory_is_the_window_that_gradients_reach_on_a_larger_image(model):
-    rows = [row for row in utils.receptive_field(net(model)) if row["kernel"]]
+    rows = [row for row in sees(model) if row["kernel"]]
     if not rows[0]["theory"]:
         pytest.skip("not a chain")
     module, outputs = opened(net(model)), []
@@ -307,12 +306,3 @@ def test_the_theory_of_a_chain_may_exceed_the_image():
     assert [row["theory"] for row in rows] == [3, 4, 12, 14, 22, 46, 46]
     assert [row["jump"] for row in rows] == [1, 2, 2, 4, 4, 4, 4]
     assert "without edges" in utils.receptive_field_table(layers)
-
-
-@pytest.mark.parametrize("name", ["narrow branches", "functional pools", "a functional pool first",
-                                  "view", "keywords", "tied weights"])
-def test_a_net_that_is_no_chain_has_no_theory(tmp_path, name):
-    (tmp_path / "net.py").write_text(student_file(name))
-    _, net_class, _ = train.load_model_file(tmp_path / "net.py")
-    assert {row["theory"] for row in utils.receptive_field(net_class())} == {None}
-    assert "without edges" not in utils.receptive_field_table(net_class())

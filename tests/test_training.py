@@ -41,20 +41,20 @@ def fit(path, train_set=DIGITS, test_set=OTHERS, **options):
 
 
 # ---- schedules ---------------------------------------------------------------------------------
-@pytest.mark.parametrize("n, batch_size, epochs", [(500, 100, 4), (501, 100, 3), (100, 100, 1)])
+@pytest.mark.parametrize("n, batch_size, epochs", [(500, 100, 4), (401, 100, 3), (100, 100, 1)])
 def test_one_cycle_is_exactly_as_long_as_the_run(one_cycle, n, batch_size, epochs):
-    digits = DIGITS[0].repeat(2, 1, 1)[:n], DIGITS[1].repeat(2)[:n]
+    digits = DIGITS[0][:n], DIGITS[1][:n]
     state = fit(one_cycle, digits, batch_size=batch_size, epochs=epochs)
     steps = epochs * math.ceil(n / batch_size)
-    assert len(state.rates) == steps and len(state.rows) == epochs
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], momentum=0.9)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
-    for rate in state.rates:
-        assert rate == schedule.get_last_lr()[0]
+    expected = []
+    for _ in range(steps):
+        expected += schedule.get_last_lr()
         optimizer.step()
         schedule.step()
+    assert state.rates == expected and len(state.rows) == epochs
     assert state.rows[-1]["lr"] == state.rates[-1] == pytest.approx(min(state.rates))
-    assert steps < 10 or max(state.rates) == pytest.approx(0.1, rel=0.2)
 
 
 def test_one_cycle_may_be_so_short_that_it_has_one_step_to_rise(one_cycle):
@@ -205,62 +205,42 @@ def test_plain_epochs_are_the_last_and_are_not_augmented(one_cycle):
 
 
 @pytest.mark.parametrize("model", ["1", "2", "3"])
-def test_every_model_overfits_one_batch(model):
-    _, _, recipe = train.load_model_file(model)
-    one = DIGITS[0][:20], DIGITS[1][:20]
-    schedule = dict(recipe["scheduler"])
-    if schedule["name"] == "ReduceLROnPlateau":
-        schedule["patience"] = 100
-    state = fit(model, one, one, epochs=60, batch_size=20, augment={}, average=0.0,
-                label_smoothing=0.0, scheduler=schedule)
-    assert state.rows[-1]["train_acc"] == 100 and state.rows[-1]["train_loss"] < 0.1
-
-
-@pytest.mark.parametrize("model, floor", [("1", 70), ("2", 60), ("3", 80)])
-def test_a_short_training_on_real_digits_beats_a_floor(mnist, model, floor):
-    """One epoch on the first 2,500 training images, judged by the last 1,000."""
+def test_a_short_training_on_real_digits_beats_a_floor(mnist, model):
+    """One epoch on the first 1,500 training images, judged by the last 1,000."""
     images, labels = utils.load_mnist(mnist, train=True)
     _, _, recipe = train.load_model_file(model)
-    train_set = utils.prepare(images[:2500], recipe), labels[:2500]
+    train_set = utils.prepare(images[:1500], recipe), labels[:1500]
     test_set = utils.prepare(images[-1000:], recipe), labels[-1000:]
-    state = fit(model, train_set, test_set, epochs=1, batch_size=25)
-    assert state.rows[-1]["test_acc"] > floor
+    assert fit(model, train_set, test_set, epochs=1, batch_size=15).rows[-1]["test_acc"] > 80
 
 
 # ---- the same again ----------------------------------------------------------------------------
 RANDOM = """
     def forward(self, images):
-        shift = numpy.random.rand() + random.random()
-        return self.layers(images + shift if self.training else images)
+        if self.training:
+            images = images + numpy.random.rand() + random.random()
+        return self.layers(images)
 """
 
 
-def test_a_seed_gives_the_same_bits_twice_and_another_seed_does_not(tmp_path, main):
+def test_a_seed_gives_the_same_bits_twice_and_another_seed_does_not(tmp_path, monkeypatch, main):
     forward = ONE_CYCLE[ONE_CYCLE.index("    def forward"):]
     (tmp_path / "net.py").write_text("import random\nimport numpy\n"
                                      + ONE_CYCLE.replace(forward, RANDOM))
-    for seed in (3, 3, 4):
+    for seed, summary in ((3, train.print_summary), (3, lambda net: None), (4, lambda net: None)):
+        monkeypatch.setattr(train, "print_summary", summary)  # must not change a bit either
         assert main("--model", "net.py", "--dry-run", "--seed", seed, "--epochs", 1)[0] == 0
-    first, second, other = (utils.load(tmp_path / "runs" / "net" / name / "last.pt") for name in
+    first, second, other = (contents(tmp_path / "runs" / "net" / name) for name in
                             ("dry-run-seed3", "dry-run-seed3-2", "dry-run-seed4"))
     assert equal(first, second)
-    assert not equal(first["net"], other["net"])
-    assert first["rows"][0]["train_loss"] != other["rows"][0]["train_loss"]
-
-
-def test_printing_the_summary_changes_no_bit_of_the_run(tmp_path, monkeypatch, main, one_cycle):
-    for summary in (train.print_summary, lambda net: None):
-        monkeypatch.setattr(train, "print_summary", summary)
-        assert main("--model", one_cycle, "--dry-run", "--epochs", "1")[0] == 0
-    runs = tmp_path / "runs" / "one_cycle"
-    assert equal(contents(runs / "dry-run-seed0"), contents(runs / "dry-run-seed0-2"))
+    assert not equal(first[0]["net"], other[0]["net"])
+    assert first[0]["rows"][0]["train_loss"] != other[0]["rows"][0]["train_loss"]
 
 
 @pytest.mark.parametrize("kind, change", [
-    ("one_cycle", "average=0.9"), ("one_cycle", "average=0.0"),
-    ("one_cycle", "optimizer={'name': 'AdamW'}"), ("plateau", "average=0.9"),
-    ("plateau", "average=0.0"), ("step", "average=0.9"),
-    ("step", "optimizer={'name': 'Muon', 'lr': 0.01}"), ("by_epoch", "average=0.0"),
+    ("one_cycle", "average=0.9"), ("plateau", "average=0.0"),
+    ("one_cycle", "optimizer={'name': 'AdamW'}"), ("by_epoch", "average=0.0"),
+    ("step", "optimizer={'name': 'Muon', 'lr': 0.01}"),
     ("step", "augment=[{'rotate': 5, 'p': 0.5}, {'brightness': 0.2, 'shift': 1}]")])
 def test_interrupted_and_resumed_gives_the_bits_of_a_run_in_one_go(
         tmp_path, monkeypatch, main, request, kind, change):
