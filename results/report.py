@@ -195,8 +195,9 @@ def verdict(net):
         return "not run yet"
     if net["reconstructed"]:
         return "none: reconstructed"
-    deviation = statistics.stdev(best) if len(best) > 1 else 0
-    gap, noise = float(net["best"]) - statistics.mean(best), max(2 * deviation, 0.1)
+    if len(best) < 5:
+        return f"{len(best)} of 5 runs done"
+    gap, noise = float(net["best"]) - statistics.mean(best), max(2 * statistics.stdev(best), 0.1)
     if gap > noise:
         return f"optimistic by {gap:.2f}"
     return f"surpassed by {-gap:.2f}" if gap < -noise else "reproduced"
