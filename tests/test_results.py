@@ -142,7 +142,8 @@ def test_the_table_of_published_nets_has_dashes_for_what_is_not_there(tmp_path, 
     monkeypatch.setattr(report, "ROOT", tmp_path)
     assert report.baselines_table().splitlines()[2:] == [
         "| [X1](x1.py), [somebody](https://a.b) | 1,234 | 99.30 | – | 99.30 ± 0.14 % (n=2) "
-        "| 99.20 to 99.40 | 99.40 ± 0.14 % (n=2) | 1 of 2 | 99.60 % (n=1) | 3 s | reproduced |",
+        "| 99.20 to 99.40 | 99.40 ± 0.14 % (n=2) | 1 of 2 | 99.60 % (n=1) | 3 s | "
+        "2 of 5 runs done |",
         "| [X2](x2.py), nobody | 5,678 | 99.50 | 99.40 | – | – | – | – | – | – | not run yet |"]
     assert [line.split(" | ")[1:] for line in report.finding_table().splitlines()[2:]] == [
         ["+0.10", "2 runs |"], ["–", "1 nets |"], ["–", "1 nets |"], ["–", "1 nets |"]]
