@@ -52,7 +52,7 @@ def train(state, recipe, train_set, test_set, part="test"):
 
     for epoch in range(len(state.rows) + 1, epochs + 1):
         began = time.perf_counter()
-        losses, correct = [], []  # tensors: to ask for a number is to wait for the device
+        losses, correct = [], []  # as tensors: .item() would wait for the device at every step
         augment = recipe["augment"] if epoch <= epochs - recipe["plain_epochs"] else {}
         net.train()
 
@@ -71,7 +71,7 @@ def train(state, recipe, train_set, test_set, part="test"):
             step_after_batch(scheduler)
 
         train_loss, train_acc = total(losses) / n, 100 * total(correct) / n
-        train_loss = round(train_loss, 6)  # as in the row, for a resumed run reads it there
+        train_loss = round(train_loss, 6)  # as in metrics.csv, so that a resumed run steps alike
         step_after_epoch(scheduler, train_loss)
 
         # What is judged is the moving average of the weights, not those of the last step.
@@ -98,7 +98,7 @@ def step_after_epoch(scheduler, train_loss):
     """Step a scheduler that goes by epochs. ReduceLROnPlateau watches the training loss alone."""
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(train_loss)
-    elif isinstance(scheduler, StepLR):
+    elif not isinstance(scheduler, OneCycleLR):
         scheduler.step()
 
 
@@ -109,6 +109,14 @@ def is_count(value):
 
 def is_number(value):
     return type(value) in (int, float) and math.isfinite(value)
+
+
+def is_rate(value):
+    return is_number(value) and value > 0
+
+
+def is_rates(value, epochs):
+    return isinstance(value, list) and len(value) >= epochs and all(map(is_rate, value))
 
 
 def is_share(value):
@@ -124,7 +132,8 @@ def is_named(value):
 
 
 def is_strengths(value):
-    return isinstance(value, dict) and all(map(is_number, value.values()))
+    steps = value if isinstance(value, list) else [value]
+    return all(isinstance(step, dict) and all(map(is_number, step.values())) for step in steps)
 
 
 RECIPE_KEYS = dict(  # what a value has to be
@@ -132,7 +141,7 @@ RECIPE_KEYS = dict(  # what a value has to be
     batch_size=(is_count, "an integer of at least 1"),
     optimizer=(is_named, "dict(name=..., ...)"),
     scheduler=(is_named, "dict(name=..., ...)"),
-    augment=(is_strengths, "a dict of numbers"),
+    augment=(is_strengths, "a dict of numbers, or a list of such dicts"),
     plain_epochs=(lambda value: type(value) is int and value >= 0, "an integer of at least 0"),
     deskew=(is_flag, "True or False"),
     upright=(is_flag, "True or False"),
@@ -141,15 +150,16 @@ RECIPE_KEYS = dict(  # what a value has to be
 )
 DEFAULTS = dict(augment={}, plain_epochs=0, deskew=False, upright=False, label_smoothing=0.0,
                 average=0.0)  # when left out
-SCHEDULERS = {each.__name__: each for each in (OneCycleLR, ReduceLROnPlateau, StepLR)}
+SCHEDULERS = {each.__name__: each
+              for each in (OneCycleLR, ReduceLROnPlateau, StepLR, utils.ByEpoch)}
 
 
-def load_model_file(name):
+def load_model_file(name, flag="--model"):
     """(path, Net, RECIPE) of `name`: "1", "2" or "3" for modelN.py beside this file, or any path.
     RECIPE has its optional keys filled in. Raises UserError (status 2) naming file and fault."""
     path = utils.HERE / f"model{name}.py" if name in ("1", "2", "3") else Path(name)
     if not path.is_file() or path.suffix != ".py":
-        raise UserError(f"--model {name}: no such model; expected 1, 2, 3 or the path of a .py", 2)
+        raise UserError(f"{flag} {name}: no such model; expected 1, 2, 3 or the path of a .py", 2)
     spec = importlib.util.spec_from_file_location("a model file", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # as dataclasses want
@@ -198,18 +208,21 @@ def check_schedule(recipe):
         problems.append(f"optimizer {optimizer['name']!r} is not in torch.optim")
     if kind not in SCHEDULERS:
         problems.append(f"scheduler {kind!r}, expected one of {', '.join(SCHEDULERS)}")
-    if kind == "OneCycleLR" and "lr" in optimizer:
-        problems.append("OneCycleLR sets the rate from max_lr: leave out the optimizer's lr")
     part, key = rate_of(recipe)
-    rate = recipe[part].get(key, 1)  # torch has a default, or says that there is none
-    if not is_number(rate) or rate <= 0:
+    if part == "scheduler" and "lr" in optimizer:
+        problems.append(f"{kind} sets the rate from {key}: leave out the optimizer's lr")
+    rate = recipe[part].get(key)  # when left out, torch has a default, or says that there is none
+    if kind == "ByEpoch" and not is_rates(rate, recipe["epochs"]):
+        problems.append(f"scheduler.rates is {rate!r}, expected a list with a number above 0 for "
+                        f"each of {recipe['epochs']} epochs")
+    elif kind != "ByEpoch" and key in recipe[part] and not is_rate(rate):
         problems.append(f"{part}.{key} is {rate!r}, expected a number above 0")
     if kind == "ReduceLROnPlateau" and scheduler.get("mode", "min") != "min":
         problems.append(f"scheduler.mode is {scheduler['mode']!r}, expected 'min': the training "
                         "loss is watched, and less of it is better")
     if kind == "StepLR":
         gamma, size = scheduler.get("gamma", 0.1), scheduler.get("step_size", 1)
-        if not is_number(gamma) or gamma <= 0:
+        if not is_rate(gamma):
             problems.append(f"scheduler.gamma is {gamma!r}, expected a number above 0")
         if not is_count(size):
             problems.append(f"scheduler.step_size is {size!r}, expected an integer of at least 1")
@@ -217,9 +230,9 @@ def check_schedule(recipe):
 
 
 def rate_of(recipe):
-    """Where a recipe has its learning rate: OneCycleLR's peak, the others' start."""
-    one_cycle = recipe["scheduler"]["name"] == "OneCycleLR"
-    return ("scheduler", "max_lr") if one_cycle else ("optimizer", "lr")
+    """Where a recipe has its learning rate: OneCycleLR's peak, ByEpoch's list, else the start."""
+    places = dict(OneCycleLR=("scheduler", "max_lr"), ByEpoch=("scheduler", "rates"))
+    return places.get(recipe["scheduler"]["name"], ("optimizer", "lr"))
 
 
 def override(recipe, settings):
@@ -745,6 +758,8 @@ def parse_arguments(argv=None):
     arg = parser.add_argument
     arg("--model", default="3", metavar="{1,2,3,PATH}",
         help="model1.py, model2.py, model3.py, or the path of any model file (default: 3)")
+    arg("--recipe", metavar="{1,2,3,PATH}",
+        help="the model file that has the RECIPE to train by (default: the one of --model)")
     arg("--epochs", type=number(int, 1, 10000), metavar="N", help="(default: the recipe's)")
     arg("--batch-size", type=number(int, 1, 60000), metavar="N", help="(default: the recipe's)")
     arg("--lr", type=number(float, 1e-6, 100), metavar="RATE",
@@ -789,6 +804,8 @@ def parse_arguments(argv=None):
 def read_recipe(args):
     """(path, Net, recipe): the model file's, with what the command line changes in the recipe."""
     path, net_class, recipe = load_model_file(args.model)
+    if args.recipe:
+        _, _, recipe = load_model_file(args.recipe, "--recipe")
     if args.dry_run:
         recipe["epochs"] = 2
     override(recipe, args.set)
@@ -797,6 +814,9 @@ def read_recipe(args):
     recipe = check_recipe(recipe, source_of(path, args))
     if args.lr:
         part, key = rate_of(recipe)
+        if key == "rates":
+            raise UserError(f"--lr {args.lr}: {path} has a rate for each epoch; change them with "
+                            "--set scheduler.rates=[...]", 2)
         recipe[part][key] = args.lr
     n = number_of_images(args)
     if recipe["batch_size"] > n:

@@ -190,7 +190,7 @@ def deskew(images):
 def upright(images):
     """Images as as_uint8() takes them, each brought to the same contrast, slant, place and size:
     the brightest pixel to 255; sheared as by deskew(); the ink's centre to the middle; the ink's
-    root mean square distance from it to SPREAD. uint8 (N, 28, 28).
+    root mean square distance from it to SPREAD, by a zoom of 0.7 to 1.4. uint8 (N, 28, 28).
 
     Only what is brighter than FAINT counts as ink, so that noise moves nothing. Moment
     normalisation, as in Liu et al. 2004 (https://doi.org/10.1016/S0031-3203(03)00224-3)."""
@@ -238,17 +238,25 @@ def affine_matrix(angle, shift_x, shift_y, scale, shear):
 
 AUGMENTATIONS = dict(  # what a recipe's augment may have: the highest strength, its unit
     rotate=(180, "degrees"), shear=(80, "degrees"), shift=(28, "pixels"),
-    scale=(0.99, "a fraction"), thickness=(1, "pixels"), noise=(1, "a fraction of white"))
+    scale=(0.99, "a fraction"), thickness=(1, "pixels"), brightness=(1, "a fraction of white"),
+    contrast=(1, "a fraction"), noise=(1, "a fraction of white"), p=(1, "a probability"))
+
+
+def steps_of(augment):
+    """The steps of a recipe's augment, which is a list of dicts or a dict for a single step."""
+    return [augment] if isinstance(augment, dict) else augment
 
 
 def check_augment(augment):
     """Raise ValueError unless `augment` has strengths of AUGMENTATIONS within their bounds."""
-    for name, strength in augment.items():
-        if name not in AUGMENTATIONS:
-            raise ValueError(f"augment has {name!r}, expected any of {', '.join(AUGMENTATIONS)}")
-        highest, unit = AUGMENTATIONS[name]
-        if not 0 <= strength <= highest:
-            raise ValueError(f"augment: {name} is {strength}, expected 0 to {highest} ({unit})")
+    for step in steps_of(augment):
+        for name, strength in step.items():
+            if name not in AUGMENTATIONS:
+                raise ValueError(f"augment has {name!r}, expected any of "
+                                 f"{', '.join(AUGMENTATIONS)}")
+            highest, unit = AUGMENTATIONS[name]
+            if not 0 <= strength <= highest:
+                raise ValueError(f"augment: {name} is {strength}, expected 0 to {highest} ({unit})")
 
 
 def draw_affine(n, augment, generator):
@@ -264,6 +272,13 @@ def draw_affine(n, augment, generator):
     return affine_matrix(angle, x, y, 1 + zoom, slant)
 
 
+def chain(first, second):
+    """Matrices (n, 2, 3) that resample once where `first` and then `second` would do it twice."""
+    linear, shift = first.split([2, 1], dim=2)
+    product = linear @ second
+    return torch.cat([product[:, :, :2], product[:, :, 2:] + shift], dim=2)
+
+
 def change_thickness(images, pixels):
     """Float images (B, 1, 28, 28) with strokes thicker by `pixels` (B,), thinner where negative,
     at most 1: a mixture with the most, or the least, of each 2×2 pixels."""
@@ -274,6 +289,14 @@ def change_thickness(images, pixels):
     least = torch.minimum(least[..., :-1], least[..., 1:])
     share = pixels.view(-1, 1, 1, 1)
     return images + share.clamp(min=0) * (most - images) + share.clamp(max=0) * (images - least)
+
+
+def change_light(images, brightness, contrast):
+    """Float images (B, 1, 28, 28) on 0..255, times 1 + `contrast` (B,), plus `brightness` (B,), a
+    fraction of white; clipped. Albumentations' RandomBrightnessContrast
+    (https://albumentations.ai/explore/transform/RandomBrightnessContrast/docs)."""
+    factor, shift = 1 + contrast.view(-1, 1, 1, 1), 255 * brightness.view(-1, 1, 1, 1)
+    return (factor * images + shift).clamp(0, 255)
 
 
 def add_noise(images, deviations, generator):
@@ -292,20 +315,47 @@ def warp(images, thetas):
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+def draw_step(n, step, generator):
+    """Random numbers for a step of augmentation of n images: matrices (n, 2, 3), or None for none,
+    and the other changes' strengths {name: (n,)}. Each is uniform within ± what `step` has, noise
+    from 0 to it. With p=0.5 in `step` about half of the images are left as they are."""
+    def uniform(name):
+        return step.get(name, 0) * (2 * torch.rand(n, generator=generator) - 1)
+
+    left = torch.zeros(n, dtype=torch.bool)
+    if "p" in step:
+        left = torch.rand(n, generator=generator) >= step["p"]
+    strengths, thetas = {}, draw_affine(n, step, generator)
+    if thetas is not None:
+        thetas[left] = torch.eye(2, 3)
+    if step.get("thickness"):
+        strengths["thickness"] = uniform("thickness")
+    if step.get("brightness") or step.get("contrast"):
+        strengths.update(brightness=uniform("brightness"), contrast=uniform("contrast"))
+    if step.get("noise"):
+        strengths["noise"] = 255 * step["noise"] * torch.rand(n, generator=generator)
+    for values in strengths.values():
+        values[left] = 0
+    return thetas, strengths
+
+
 def batches(images, labels, batch_size, generator, augment):
     """One epoch: yields normalised images (B, 1, 28, 28) and labels (B,), every image once; the
     last batch may be smaller. images (N, 28, 28) uint8 and labels (N,) lie on the device,
     `generator` on the CPU; it serves nothing else, so that order and transforms depend on its seed
-    alone, not on the device nor on dropout."""
+    alone, not on the device nor on dropout.
+
+    augment: a dict of strengths, or a list of such dicts, one step after the other. The affine
+    transforms of all steps come first, in a single resampling; torchvision resamples in each."""
     n, device = len(images), images.device
     order = torch.randperm(n, generator=generator).to(device)
-    thetas = draw_affine(n, augment, generator)
-    if thetas is not None:
-        thetas = thetas.to(device)  # one copy an epoch
-    if augment.get("thickness"):
-        pixels = augment["thickness"] * (2 * torch.rand(n, generator=generator) - 1).to(device)
-    if augment.get("noise"):
-        deviations = 255 * augment["noise"] * torch.rand(n, generator=generator).to(device)
+    thetas, changes = None, []
+    for step in steps_of(augment):
+        matrices, strengths = draw_step(n, step, generator)
+        if matrices is not None:
+            matrices = matrices.to(device)  # one copy an epoch
+            thetas = matrices if thetas is None else chain(thetas, matrices)
+        changes.append({name: values.to(device) for name, values in strengths.items()})
 
     for start in range(0, n, batch_size):
         part = slice(start, start + batch_size)
@@ -313,14 +363,17 @@ def batches(images, labels, batch_size, generator, augment):
         batch = batch.unsqueeze(1).float()
         if thetas is not None:  # before normalising, so that zeros from outside are background
             batch = warp(batch, thetas[part])
-        if augment.get("thickness"):
-            batch = change_thickness(batch, pixels[part])
-        if augment.get("noise"):
-            batch = add_noise(batch, deviations[part], generator)
+        for change in changes:
+            if "thickness" in change:
+                batch = change_thickness(batch, change["thickness"][part])
+            if "contrast" in change:
+                batch = change_light(batch, change["brightness"][part], change["contrast"][part])
+            if "noise" in change:
+                batch = add_noise(batch, change["noise"][part], generator)
         yield standardise(batch), labels[order[part]]
 
 
-# ---- optimizer ---------------------------------------------------------------------------------
+# ---- optimizer and scheduler -------------------------------------------------------------------
 class Muon(torch.optim.Optimizer):
     """MomentUm Orthogonalized by Newton-Schulz, by Keller Jordan
     (https://kellerjordan.github.io/posts/muon): SGD with Nesterov momentum whose step for a weight
@@ -329,6 +382,11 @@ class Muon(torch.optim.Optimizer):
     `vectors` times the rate and with `weight_decay`."""
 
     def __init__(self, params, lr=0.02, momentum=0.9, vectors=5.0, weight_decay=0.0):
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum is {momentum}, expected a number from 0 to below 1")
+        if vectors < 0 or weight_decay < 0:
+            raise ValueError(f"vectors is {vectors} and weight_decay {weight_decay}, expected at "
+                             "least 0")
         super().__init__(params, dict(lr=lr, momentum=momentum, vectors=vectors,
                                       weight_decay=weight_decay))
 
@@ -362,6 +420,18 @@ def orthogonal(matrix):
         square = wide @ wide.T
         wide = 3.4445 * wide + (-4.7750 * square + 2.0315 * square @ square) @ wide
     return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+
+
+class ByEpoch(torch.optim.lr_scheduler.LRScheduler):
+    """A scheduler with a list of rates, one for each epoch; stepped once an epoch."""
+
+    def __init__(self, optimizer, rates):
+        self.rates = rates
+        super().__init__(optimizer)
+
+    def get_lr(self):
+        rate = self.rates[min(self.last_epoch, len(self.rates) - 1)]  # none follows the last
+        return [rate] * len(self.optimizer.param_groups)
 
 
 # ---- evaluation --------------------------------------------------------------------------------

@@ -3,9 +3,9 @@ time, a DataLoader with batches of 64, eager float32.
 
     python baselines/classic_train.py --model 3
 
-It takes the recipe's optimizer, scheduler, augmentation and label smoothing, with the learning rate
-scaled to batches of 64. It knows nothing of digits set upright, of epochs without augmentation and
-of a weight average."""
+It takes the recipe's optimizer, scheduler, affine augmentation and label smoothing, with the
+learning rate scaled to batches of 64. It knows nothing of digits set upright, of changed strokes,
+light and noise, of epochs without augmentation and of a weight average."""
 
 import argparse
 import sys
@@ -28,13 +28,15 @@ BATCH_SIZE = 64
 def make_loader(root, training, augment, part=1):
     """DataLoader over the first 1/part of the training or the test images."""
     utils.load_mnist(root, training)  # for its check of the files
-    steps = [transforms.ToTensor(), transforms.Normalize((utils.MEAN,), (utils.STD,))]
-    if training and augment:
-        shift, scale, shear = (augment.get(key, 0) for key in ("shift", "scale", "shear"))
-        steps.insert(0, transforms.RandomAffine(
-            augment.get("rotate", 0), translate=(shift / 28, shift / 28),
+    steps = []
+    for step in utils.steps_of(augment) if training and augment else []:
+        shift, scale, shear = (step.get(key, 0) for key in ("shift", "scale", "shear"))
+        affine = transforms.RandomAffine(
+            step.get("rotate", 0), translate=(shift / 28, shift / 28),
             scale=(1 - scale, 1 + scale), shear=shear or None,
-            interpolation=transforms.InterpolationMode.BILINEAR))
+            interpolation=transforms.InterpolationMode.BILINEAR)
+        steps.append(transforms.RandomApply([affine], step["p"]) if "p" in step else affine)
+    steps += [transforms.ToTensor(), transforms.Normalize((utils.MEAN,), (utils.STD,))]
     dataset = datasets.MNIST(root, train=training, transform=transforms.Compose(steps))
     dataset = Subset(dataset, range(len(dataset) // part))
     return DataLoader(dataset, batch_size=BATCH_SIZE, shuffle=training)
@@ -44,7 +46,11 @@ def scaled(recipe):
     """The recipe with its learning rate for batches of 64 (linear scaling,
     https://arxiv.org/abs/1706.02677)."""
     factor = BATCH_SIZE / recipe["batch_size"]
-    return recipe | {part: {key: value * factor if key in ("lr", "max_lr") else value
+
+    def scale(rate):
+        return [each * factor for each in rate] if isinstance(rate, list) else rate * factor
+
+    return recipe | {part: {key: scale(value) if key in ("lr", "max_lr", "rates") else value
                             for key, value in recipe[part].items()}
                      for part in ("optimizer", "scheduler")}
 

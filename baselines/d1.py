@@ -1,18 +1,14 @@
-"""Net D1, the first of three that one public repository trains on this task.
+"""Net D1, the first of three that one public repository trains on this task: no BatchNorm.
 
-Published: 8,620 parameters; 98.49 % on the test set, one run of 10 epochs. All layers; ReLU, no
-BatchNorm, no dropout, no augmentation. SGD with momentum 0.9 at a constant rate of 0.01,
-cross-entropy.
-
-The recipe leaves open the batch size and where the ReLUs are. Assumed: batches of 64, and a ReLU
-after every convolution but the last. Without padding, the 5×5 convolution at the end gets the 5×5
-map that it needs to give ten numbers."""
+Source: MnistNet_1 of "MNIST Classification Models", a public repository whose address was not
+found; its src/model.py and src/train_all.py.
+Published: 8,620 parameters; 98.49 % on the test set, one run; in which epoch is not stated."""
 
 from torch import nn
 
 RECIPE = dict(
-    epochs=10,
-    batch_size=64,
+    epochs=15,
+    batch_size=128,
     optimizer=dict(name="SGD", lr=0.01, momentum=0.9),
     scheduler=dict(name="StepLR", step_size=1, gamma=1),  # a constant rate
 )
@@ -32,7 +28,7 @@ class Net(nn.Module):
             conv(1, 8),                        #  8×26×26     3
             conv(8, 16),                       # 16×24×24     5
             conv(16, 16),                      # 16×22×22     7
-            conv(16, 8, 1),                    #  8×22×22     7
+            nn.Conv2d(16, 8, 1, bias=False),   #  8×22×22     7
             nn.MaxPool2d(2),                   #  8×11×11     8
             conv(8, 8),                        #  8×9×9      12
             conv(8, 8),                        #  8×7×7      16

@@ -1,4 +1,4 @@
-"""Net E1, which one public repository trains on this task.
+"""Net E1, a reconstruction: the code of Model_4 of "Architecture evolution" was not found.
 
 Published: 7,918 parameters; 99.37 % on the test set in its best (the thirteenth) and 99.33 % in its
 last of 15 epochs, one run. The order of the layers, padding 1 in the first three, and a receptive

@@ -5,6 +5,7 @@ import hashlib
 import json
 import statistics
 
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -43,7 +44,7 @@ def seeds(model, runs):
 
 def accuracy(ours, others, baselines):
     """Accuracy against parameters: our models large, further ones small, the published nets as
-    trained here pale. ours, others: {name: runs}. baselines: {(net, recipe): rows of runs}."""
+    trained here pale. ours, others: {name: runs}. baselines: those of report.py."""
     figure = utils.new_figure(figsize=(9, 5.5))
     axes = figure.add_subplot(
         xlabel="parameters (log scale)", ylabel="test accuracy in the last epoch (%)",
@@ -66,16 +67,16 @@ def accuracy(ours, others, baselines):
             words = f"{name.replace('model', 'Model ')}\n{mean:.2f} ± {deviation:.2f} %"
             size, style = 10, dict(color=color, fontsize=11)
         points.append((runs[0]["params"], values, words, size, style))
-    below = []
-    for (net, recipe), runs in baselines.items():
-        values = [float(run["test_acc"]) for run in runs]
-        if recipe == "own" and statistics.mean(values) < 98.9:
-            below.append(f"; {net.upper()} is at {statistics.mean(values):.2f} %")
-        elif recipe == "own":
+    below = ""
+    for net in baselines:
+        values = [run["test_acc"] for run in net["own"]]
+        if values and statistics.mean(values) < 98.9:
+            below += f"; {net['net']} is at {statistics.mean(values):.2f} %"
+        elif values:
             style = dict(color="0.65", fontsize=8)
-            points.append((int(runs[0]["parameters"]), values, net.upper(), 4, style))
+            points.append((int(net["parameters"]), values, net["net"], 4, style))
     axes.text(16800, 98.87, "grey: others' nets, trained here by their own recipes"
-              f"{''.join(below)}\nbars: from the lowest seed to the highest", color="0.5",
+              f"{below}\nbars: from the lowest seed to the highest", color="0.5",
               fontsize=8, ha="right", va="bottom")
     for x, values, _, size, style in points:
         mean = statistics.mean(values)
@@ -110,20 +111,22 @@ def name_points(axes, points):
         taken.append(box)
 
 
-def published(nets, baselines):
+def published(baselines):
     """Published best epochs of others' nets, and the best epochs of the same nets as trained here.
-    nets: the rows of published.csv."""
-    nets = [net for net in nets if (net["net"].lower(), "own") in baselines]
-    figure = utils.new_figure(figsize=(8, 5.5))
+    baselines: those of report.py."""
+    figure = utils.new_figure(figsize=(8, 6))
     axes = figure.add_subplot(xlabel="test accuracy in the best epoch (%)")
-    for row, net in enumerate(nets):
-        best = [float(run["best_test_acc"]) for run in baselines[net["net"].lower(), "own"]]
+    for row, net in enumerate(baselines):
+        best = [run["best_test_acc"] for run in net["own"]]
         axes.plot(best, [row] * len(best), "o", color="C0", alpha=0.35, markersize=5)
-        axes.plot(statistics.mean(best), row, "|", color="C0", markersize=16, markeredgewidth=2)
+        mean = [statistics.mean(best)] if best else []
+        axes.plot(mean, [row] * len(mean), "|", color="C0", markersize=16, markeredgewidth=2)
         axes.plot(float(net["best"]), row, "D", color="C1", markersize=6, zorder=3)
     for line, words in zip(axes.get_lines(), ("a seed here", "mean of the seeds", "published")):
         line.set_label(words)
-    axes.set_yticks(range(len(nets)), [f"{net['net']}  {int(net['parameters']):,}" for net in nets])
+    axes.set_yticks(range(len(baselines)), [
+        f"{net['net']}{net['reconstructed'] and '*'}  {int(net['parameters']):,}"
+        for net in baselines])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(axis="y", alpha=0.3)
@@ -132,15 +135,65 @@ def published(nets, baselines):
     return figure
 
 
+def prepared(before, after):
+    """Images (N, 28, 28) in a row, and below them the same digits as the net gets them."""
+    figure = utils.new_figure(figsize=(9, 2.5))
+    grid = figure.subplots(2, len(before))
+    for row, images in zip(grid, (before, after)):
+        for axes, image in zip(row, images):
+            axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            axes.axvline(13.5, color="C0", linewidth=0.5)  # the middle, to compare slant and place
+            axes.spines[:].set_color("0.8")
+    grid[0, 0].set_ylabel("as written")
+    grid[1, 0].set_ylabel("prepared")
+    return figure
+
+
+def receptive_field(rows, digit):
+    """What one unit of an early, a middle and the last layer sees of a digit (28, 28): its window
+    bright, the rest dim; dashed is the window of the unit diagonally beside it.
+    rows: utils.receptive_field() of a net without padding."""
+    figure = utils.new_figure(figsize=(9, 3.6))
+    colors = "deepskyblue", "C1", "C3"
+    sides = {4: "a bit of a stroke", 12: "a part of a digit", 28: "the whole digit"}
+    for axes, color, (side, words) in zip(figure.subplots(1, 3), colors, sides.items()):
+        row = min(rows, key=lambda row: abs(row["window"] - side))
+        row = row if side < 28 else rows[-2]  # the last row is the logits'
+        window, jump, units = row["window"], row["jump"], row["output"][-1]
+        first = jump * max(units // 2 - 1, 0) - 0.5 if side < 28 else -0.5  # near the middle
+        axes.imshow(digit * 0.4, cmap="gray", vmin=0, vmax=digit.max())
+        bright = axes.imshow(digit, cmap="gray", vmin=0, vmax=digit.max())
+        bright.set_clip_path(Rectangle((first, first), window, window, transform=axes.transData))
+        axes.plot(*square(first, window), color=color, linewidth=3, clip_on=False)
+        if side < 28:
+            axes.plot(*square(first + jump, window), "--", color=color, linewidth=1)
+        if side == 12:
+            axes.text(13.5, 26.5, "dashed: what a neighbour sees", color=color, ha="center")
+        axes.set_title(f"layer {rows.index(row) + 1}, {row['layer']},\nsees {window}×{window} "
+                       f"pixels: {words}", color=color, fontsize=11)
+        axes.set(xlim=(-0.5, 27.5), ylim=(27.5, -0.5), xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return figure
+
+
+def square(first, side):
+    """The corners of a square on the diagonal, as a closed line's x and y."""
+    last = first + side
+    return (first, last, last, first, first), (first, first, last, last, first)
+
+
 # ---- is a picture up to date? ------------------------------------------------------------------
 def digest(figure):
     """What a figure shows, as a short hash: pixels differ between versions of matplotlib."""
-    axes = figure.axes[0]
-    shown = [axes.get_title(), *(text.get_text() for text in axes.texts)]
+    shown = []
+    for axes in figure.axes:
+        shown += [axes.get_title(), *(text.get_text() for text in axes.texts)]
     shown += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    shown += [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
-    shown += [[path.vertices.round(3).tolist() for path in collection.get_paths()]
-              for collection in axes.collections]
+    for axes in figure.axes:
+        shown += [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
+        shown += [[path.vertices.round(3).tolist() for path in collection.get_paths()]
+                  for collection in axes.collections]
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:16]
 
 

@@ -5,8 +5,16 @@ up to date.
     python results/publish.py runs/model3
 
 The folder's name says of which model the runs are: model3.py, or results/NAME.py. They replace the
-ones in results/model3. Refused are runs of another net or recipe than the model file has now,
-held-out, dry and unfinished ones, and seeds with a gap."""
+ones in results/model3. Of a net in baselines/ the figures alone are kept, a row a run, in place of
+those that results/baselines/runs.csv has of the same net and recipe, its own or Model 3's:
+
+    python train.py --model baselines/f5.py --runs 5
+    python results/publish.py runs/f5
+    python train.py --model baselines/f5.py --recipe 3 --runs 3 --out runs/f5-by-model3
+    python results/publish.py runs/f5-by-model3
+
+Refused are runs of another net or recipe than the model file has now, held-out, dry and unfinished
+ones, and seeds with a gap."""
 
 import argparse
 import json
@@ -25,15 +33,26 @@ SEED_0 = ("model.pt", "rf.md", "learning_rate.csv", "accuracy.png", "loss.png",
           "learning_rate.png", "mistakes.png")
 
 
+FIGURES = ("test_acc", "last5_min", "best_test_acc", "train_acc", "seconds", "torch")
+
+
 def files_of(seed):
     """The names of the files that are published of a seed."""
     return EVERY_SEED + SEED_0 if seed == 0 else EVERY_SEED
 
 
+def read_args(folder):
+    """The args.json of a run. Raises UserError if it is not there or damaged."""
+    try:
+        return json.loads((folder / "args.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder}: unfinished or damaged: {error}") from None
+
+
 def check(folder, seed, net_class, recipe):
     """Raise UserError unless `folder` has a whole run of this seed, net and recipe on MNIST."""
+    args = read_args(folder)
     try:
-        args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
         epochs = [int(row["epoch"]) for row in utils.read_csv(folder / "metrics.csv")]
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: unfinished or damaged: {error}") from None
@@ -49,25 +68,53 @@ def check(folder, seed, net_class, recipe):
 
 
 def publish(source):
-    """Copy the runs in the folder `source` to results/."""
-    _, net_class, recipe = train.load_model_file(report.model_file(source.name))
+    """Copy the runs in the folder `source` to results/, or their figures into the baselines' table.
+    Raises UserError if they are not seeds 0, 1, ... of one model."""
     folders = report.seed_folders(source)
     names = [folder.name for folder in folders]
     if not names or names != [f"seed{seed}" for seed in range(len(names))]:
         raise UserError(f"{source} has {', '.join(names) or 'no runs'}; expected seed0, seed1, ... "
                         "without a gap, and one run of each")
+    baseline = report.ROOT / "baselines" / read_args(folders[0])["model"]
+    if baseline.exists():
+        publish_baseline(baseline, folders)
+    else:
+        publish_model(source.name, folders)
+
+
+def publish_model(name, folders):
+    """Copy what is kept of the runs of a model to results/NAME."""
+    _, net_class, recipe = train.load_model_file(report.model_file(name))
     for seed, folder in enumerate(folders):
         check(folder, seed, net_class, recipe)
         missing = [name for name in files_of(seed) if not (folder / name).is_file()]
         if missing:
             raise UserError(f"{folder} lacks {', '.join(missing)}")
-    target = report.ROOT / "results" / source.name
+    target = report.ROOT / "results" / name
     for old in report.seed_folders(target):
         shutil.rmtree(old)
     for seed, folder in enumerate(folders):
         (target / folder.name).mkdir(parents=True)
         for name in files_of(seed):
             shutil.copy(folder / name, target / folder.name / name)
+
+
+def publish_baseline(path, folders):
+    """Put a row for each of the runs of a net in baselines/ into the table of their runs."""
+    _, net_class, own = train.load_model_file(path)
+    _, _, model3 = train.load_model_file(report.ROOT / "model3.py")
+    is_model3s = train.DEFAULTS | read_args(folders[0])["recipe"] == model3
+    net, recipe = path.stem, "model3" if is_model3s else "own"
+    rows = []
+    for seed, folder in enumerate(folders):
+        check(folder, seed, net_class, model3 if is_model3s else own)
+        run = report.read_run(folder)
+        rows.append(dict(net=net, recipe=recipe, seed=seed, parameters=run["params"], holdout=0,
+                         epochs=len(run["accuracy"]), **{key: run[key] for key in FIGURES}))
+    table = report.ROOT / "results" / "baselines" / "runs.csv"
+    rows += [row for row in utils.read_csv(table) if (row["net"], row["recipe"]) != (net, recipe)]
+    rows.sort(key=lambda row: (row["net"], row["recipe"], int(row["seed"])))
+    utils.write_csv(table, rows)
 
 
 def main():
@@ -77,7 +124,7 @@ def main():
     source = parser.parse_args().folder.resolve()
     try:
         publish(source)
-        print("\n".join(["published: " + source.name, *report.update()]))
+        print("\n".join([f"published: {source.name}", *report.update()]))
     except (UserError, KeyError, ValueError, OSError) as error:
         sys.exit(f"publish.py: error: {error}")
 

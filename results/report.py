@@ -8,9 +8,10 @@ In README.md, RF.md, CHANGELOG.md and baselines/README.md a table stands between
     <!-- table: NAME -->
     <!-- end -->
 
-NAME is a key of TABLES below, "receptive field of MODEL", or names of held-out experiments in
-experiments.csv, separated by |. The first of these is the reference: each other is compared with
-it in pairs of runs of the same seed and fold. A name with * in it stands for all that match.
+NAME is a key of TABLES below, "receptive field of MODEL", "changes: SECTION", or names of held-out
+experiments in experiments.csv, separated by |. The first of these is the reference: each other is
+compared with it in pairs of runs of the same seed and fold. A name with * in it stands for all that
+match. SECTION is one of changes.csv, which says what was changed and names runs in earlier.csv.
 
 Written, too: the Result paragraph of each model's docstring, runs.csv of each model, and the
 pictures of figures.py. All other prose is written by hand."""
@@ -52,27 +53,29 @@ def seed_folders(folder):
 
 def published(name):
     """A dict for each run in results/NAME, in the order of their seeds."""
-    runs = []
-    for folder in seed_folders(ROOT / "results" / name):
-        args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
-        rows = utils.read_csv(folder / "metrics.csv")
-        accuracy = [float(row["test_acc"]) for row in rows]
-        run = dict(
-            seed=args["seed"], params=args["parameters"], test_acc=accuracy[-1],
-            test_loss=rows[-1]["test_loss"], last5_min=min(accuracy[-5:]),
-            best_test_acc=max(accuracy), first_5000_acc="", last_5000_acc="",
-            train_acc=float(rows[-1]["train_acc"]),
-            seconds=round(sum(float(row["seconds"]) for row in rows), 1),
-            device=args["device"], threads=args["threads"], torch=args["torch"].split("+")[0],
-            accuracy=accuracy)
-        if (folder / "mistakes.csv").exists():
-            wrong = [int(row["index"]) for row in utils.read_csv(folder / "mistakes.csv")]
-            first = sum(index < 5000 for index in wrong)
-            run["wrong"] = wrong
-            run["first_5000_acc"] = round(100 - first / 50, 2)
-            run["last_5000_acc"] = round(100 - (len(wrong) - first) / 50, 2)
-        runs.append(run)
-    return runs
+    return [read_run(folder) for folder in seed_folders(ROOT / "results" / name)]
+
+
+def read_run(folder):
+    """The figures of the run in a folder."""
+    args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+    rows = utils.read_csv(folder / "metrics.csv")
+    accuracy = [float(row["test_acc"]) for row in rows]
+    run = dict(
+        seed=args["seed"], params=args["parameters"], test_acc=accuracy[-1],
+        test_loss=rows[-1]["test_loss"], last5_min=min(accuracy[-5:]),
+        best_test_acc=max(accuracy), first_5000_acc="", last_5000_acc="",
+        train_acc=float(rows[-1]["train_acc"]),
+        seconds=round(sum(float(row["seconds"]) for row in rows), 1),
+        device=args["device"], threads=args["threads"], torch=args["torch"].split("+")[0],
+        accuracy=accuracy)
+    if (folder / "mistakes.csv").exists():
+        wrong = [int(row["index"]) for row in utils.read_csv(folder / "mistakes.csv")]
+        first = sum(index < 5000 for index in wrong)
+        run["wrong"] = wrong
+        run["first_5000_acc"] = round(100 - first / 50, 2)
+        run["last_5000_acc"] = round(100 - (len(wrong) - first) / 50, 2)
+    return run
 
 
 def others():
@@ -80,12 +83,18 @@ def others():
     return sorted({path.parent.name for path in (ROOT / "results").glob("*/seed0")} - {*MODELS})
 
 
-def baseline_runs():
-    """{(net, recipe): the rows of its runs}. The recipe is "own" or "common"."""
-    runs = {}
-    for row in utils.read_csv(ROOT / "results" / "baselines" / "runs.csv"):
-        runs.setdefault((row["net"], row["recipe"]), []).append(row)
-    return runs
+def baselines():
+    """The rows of published.csv, each with the runs of that net by recipe: "own", "model3"."""
+    nets = utils.read_csv(ROOT / "results" / "published.csv")
+    rows = utils.read_csv(ROOT / "results" / "baselines" / "runs.csv")
+    for row in rows:
+        row.update({key: float(value) for key, value in row.items()
+                    if key in ("test_acc", "last5_min", "best_test_acc", "seconds", "epochs")})
+    for net in nets:
+        for recipe in ("own", "model3"):
+            net[recipe] = [row for row in rows if row["recipe"] == recipe
+                           and row["net"] == net["net"].lower()]
+    return nets
 
 
 def spread(values):
@@ -114,6 +123,26 @@ def results_table():
                         "seeds that hold 99.4 %", "time"), lines)
 
 
+def leaderboard_table():
+    """All nets within the budget with at least five runs by their own recipes, the best first."""
+    entries = [(model_file(name), published(name)) for name in (*MODELS, *others())]
+    entries = [(path, runs[0]["params"], runs) for path, runs in entries]
+    for net in baselines():
+        path = ROOT / "baselines" / f"{net['net'].lower()}.py"
+        entries.append((path, int(net["parameters"]), net["own"]))
+    lines = []
+    for path, parameters, runs in entries:
+        if parameters < utils.BUDGET and len(runs) >= 5:
+            name = path.relative_to(ROOT).as_posix()
+            lines.append((
+                f"[{name}]({name})", f"{parameters:,}",
+                spread([run["test_acc"] for run in runs]), held(runs),
+                f"{statistics.mean(run['seconds'] for run in runs):.0f} s"))
+    lines.sort(key=lambda line: line[2], reverse=True)
+    return utils.table(("net", "parameters", "test accuracy, last epoch", "seeds that hold 99.4 %",
+                        "time"), lines)
+
+
 def mistakes_table():
     """Which test images the seeds of Model 3 misread."""
     runs = published("model3")
@@ -135,7 +164,7 @@ def robustness_table():
     """Accuracy on changed test images, a line for each change."""
     nets = utils.read_csv(ROOT / "results" / "robustness.csv")
     return utils.table(("test images (%)", *(net["net"] for net in nets)), [
-        (change, *(f"{float(net[change]):.2f}" for net in nets))
+        (change, *(f"{float(net[change]):.2f}" if net[change] else "–" for net in nets))
         for change in nets[0] if change != "net"])
 
 
@@ -144,8 +173,8 @@ def speed_table():
     speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
     whole = speed["command"]
     epochs = utils.table(
-        ("net", "parameters", "an epoch of the classic trainer", "of train.py", "ratio",
-         "all epochs of the classic trainer"),
+        ("net", "parameters", "an epoch, classic", "an epoch, train.py", "ratio",
+         "all epochs, classic"),
         [(name, f"{net['parameters']:,}", f"{net['classic']:.1f} s", f"{net['ours']:.1f} s",
           f"{net['ratio']:.1f}", f"{net['epochs'] * net['classic']:.0f} s for {net['epochs']}")
          for name, net in speed["nets"].items()])
@@ -159,40 +188,105 @@ def speed_table():
             f"{speed['threads']} threads, torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
 
 
-def verdict(claimed, best):
+def verdict(net):
     """What the best epochs of our seeds say about the published best epoch."""
-    gap, noise = claimed - statistics.mean(best), max(2 * statistics.stdev(best), 0.1)
+    best = [run["best_test_acc"] for run in net["own"]]
+    if not best:
+        return "not run yet"
+    if net["reconstructed"]:
+        return "none: reconstructed"
+    if len(best) < 5:
+        return f"{len(best)} of 5 runs done"
+    gap, noise = float(net["best"]) - statistics.mean(best), max(2 * statistics.stdev(best), 0.1)
     if gap > noise:
         return f"optimistic by {gap:.2f}"
     return f"surpassed by {-gap:.2f}" if gap < -noise else "reproduced"
 
 
 def baselines_table():
-    """The published nets, as published and as trained here."""
-    runs, lines = baseline_runs(), []
-    for net in utils.read_csv(ROOT / "results" / "published.csv"):
-        name = net["net"].lower()
-        if (name, "own") not in runs:
-            continue
-        own, common = ([float(run["test_acc"]) for run in runs[name, recipe]]
-                       for recipe in ("own", "common"))
-        best = [float(run["best_test_acc"]) for run in runs[name, "own"]]
-        seconds = [float(run["seconds"]) / int(run["epochs"]) for run in runs[name, "own"]]
-        lines.append((
-            f"[{net['net']}]({name}.py)", f"{int(net['parameters']):,}", net["best"],
-            net["last"] or "not stated", spread(best), verdict(float(net["best"]), best),
-            spread(own), f"{min(own):.2f} to {max(own):.2f}", spread(common),
-            f"{statistics.mean(seconds):.0f} s"))
+    """The published nets, as published and as trained here; a dash for what is not there."""
+    lines = []
+    for net in baselines():
+        source = f"[{net['source']}]({net['address']})" if net["address"] else net["source"]
+        cells = [f"[{net['net']}]({net['net'].lower()}.py), {source}",
+                 f"{int(net['parameters']):,}", net["best"], net["last"] or "–"]
+        own = net["own"]
+        if own:
+            last = [run["test_acc"] for run in own]
+            cells += [spread(last), f"{min(last):.2f} to {max(last):.2f}",
+                      spread([run["best_test_acc"] for run in own]), held(own)]
+        else:
+            cells += ["–"] * 4
+        cells.append(spread([run["test_acc"] for run in net["model3"]]) if net["model3"] else "–")
+        times = [run["seconds"] / run["epochs"] for run in own]
+        cells.append(f"{statistics.mean(times):.0f} s" if times else "–")
+        lines.append((*cells, verdict(net)))
     return utils.table((
-        "net", "parameters", "published: best epoch (%)", "published: last epoch (%)",
-        "own recipe: best epoch", "verdict", "own recipe: last epoch", "lowest to highest seed",
-        "common recipe: last epoch", "time an epoch"), lines)
+        "net, source", "parameters", "published: best (%)", "last (%)", "here: last epoch",
+        "lowest to highest", "best epoch", "hold 99.4 %", "by Model 3's recipe", "an epoch",
+        "verdict"), lines)
+
+
+def finding_table():
+    """What the accuracy of a published net owes to its best epoch, its seed, its recipe and to the
+    net: points, and from how many runs or nets. Without the nets that are reconstructed."""
+    nets = [net for net in baselines() if not net["reconstructed"]]
+    runs = [run for net in nets for run in net["own"]]
+    last = {(net["net"], recipe): [run["test_acc"] for run in net[recipe]]
+            for net in nets for recipe in ("own", "model3")}
+    means = {key: statistics.mean(values) for key, values in last.items() if values}
+    variances = [statistics.variance(values) for (_, recipe), values in last.items()
+                 if recipe == "own" and len(values) > 1]
+    gains = [means[net, "model3"] - means[net, "own"] for net, recipe in means
+             if recipe == "model3" and (net, "own") in means]
+    small = [means[net["net"], "model3"] for net in nets
+             if int(net["parameters"]) < utils.BUDGET and (net["net"], "model3") in means]
+
+    def line(what, kind, values, summary):
+        enough = len(values) > 1
+        return what, summary(values) if enough else "–", f"{len(values)} {kind}"
+
+    return utils.table(("what", "points", "from"), [
+        line("the best epoch instead of the last, mean", "runs",
+             [run["best_test_acc"] - run["test_acc"] for run in runs],
+             lambda values: f"{statistics.mean(values):+.2f}"),
+        line("another seed, standard deviation", "nets", variances,
+             lambda values: f"±{statistics.mean(values) ** 0.5:.2f}"),
+        line("Model 3's recipe instead of the net's own, mean", "nets", gains,
+             lambda values: f"{statistics.mean(values):+.2f}"),
+        line("another net below 8,000 parameters, by Model 3's recipe, standard deviation", "nets",
+             small, lambda values: f"±{statistics.stdev(values):.2f}")])
 
 
 def receptive_field_table(name):
     """What each layer of a model sees."""
     _, net_class, _ = train.load_model_file(model_file(name))
     return utils.receptive_field_table(net_class())
+
+
+def changes_table(section):
+    """What was tried: the held-out runs without a change, those with it, the verdict."""
+    runs = {}
+    for row in utils.read_csv(ROOT / "results" / "earlier.csv"):
+        runs.setdefault(row["experiment"], []).append(row)
+
+    def outcome(name):
+        if name in runs:
+            return spread([float(row["val_acc"]) for row in runs[name]])
+        folds = [runs[f"{name}; fold={fold}"][0] for fold in (0, 3)]  # one run each
+        losses = " / ".join(f"{float(row['val_loss']):.4f}" for row in folds)
+        accuracies = " / ".join(f"{float(row['val_acc']):.2f}" for row in folds)
+        return f"{losses}, {accuracies} %"
+
+    lines = []
+    for row in utils.read_csv(ROOT / "results" / "changes.csv"):
+        if row["section"] == section:
+            before, after = (", ".join(map(outcome, row[side].split(" | ")))
+                             for side in ("before", "after"))
+            lines.append((row["change"], before, after, row["verdict"]))
+    if not lines:
+        raise ValueError(f"changes.csv has no section {section!r}")
+    return utils.table(("change", "before", "after", "verdict"), lines)
 
 
 def experiments_table(names):
@@ -234,19 +328,24 @@ def difference(ours, theirs, places):
     return text + f" ± {statistics.stdev(differences) / len(differences) ** 0.5:.{places}f}"
 
 
-TABLES = dict(results=results_table, mistakes=mistakes_table, robustness=robustness_table,
-              speed=speed_table, baselines=baselines_table)
+TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
+              robustness=robustness_table, speed=speed_table, baselines=baselines_table,
+              finding=finding_table)
 
 
 # ---- documents ---------------------------------------------------------------------------------
 def with_tables(text):
     """A page with each of its tables as the files have it. Raises ValueError for a wrong name."""
     def fill(match):
-        name, about = match[2], match[2].partition("receptive field of ")[2]
+        name = match[2]
         if name in TABLES:
             new = TABLES[name]()
+        elif name.startswith("changes: "):
+            new = changes_table(name.removeprefix("changes: "))
+        elif name.startswith("receptive field of "):
+            new = receptive_field_table(name.removeprefix("receptive field of "))
         else:
-            new = receptive_field_table(about) if about else experiments_table(name)
+            new = experiments_table(name)
         return f"{match[1]}{new}<!-- end -->"
 
     return re.sub(r"(<!-- table: (.+?) -->\n).*?<!-- end -->", fill, text, flags=re.DOTALL)
@@ -298,10 +397,13 @@ def pictures():
     """{path: Figure} of the pictures that are drawn here."""
     ours = {name: published(name) for name in MODELS}
     further = {name: published(name) for name in others()}
-    nets = utils.read_csv(ROOT / "results" / "published.csv")
     drawings = {f"results/{name}/seeds.png": figures.seeds(name, ours[name]) for name in ours}
-    drawings["results/accuracy.png"] = figures.accuracy(ours, further, baseline_runs())
-    drawings["baselines/published.png"] = figures.published(nets, baseline_runs())
+    drawings["results/accuracy.png"] = figures.accuracy(ours, further, baselines())
+    images, labels = utils.rendered_digits(n=50, seed=0)  # made here: there may be no MNIST
+    five = utils.upright(images[labels == 5])[0]
+    rows = utils.receptive_field(train.load_model_file("3")[1]())
+    drawings["results/receptive_field.png"] = figures.receptive_field(rows, five.numpy())
+    drawings["baselines/published.png"] = figures.published(baselines())
     return drawings
 
 

@@ -1,10 +1,11 @@
 """How do the nets read digits that are not quite MNIST's?
 
-    python results/robustness.py        writes results/robustness.csv
+    python results/robustness.py        writes results/robustness.csv and results/prepared.png
 
 The 10,000 test images, changed in each of the ways below, read by the published weights of seed 0:
 percent correct. Where a change goes in several directions, the mean over them. Nothing was trained
-or chosen by these figures; choices are made on held-out images."""
+or chosen by these figures; choices are made on held-out images. The picture has eight training
+digits before and after preparation."""
 
 import argparse
 import sys
@@ -14,7 +15,9 @@ import torch
 import torch.nn.functional as F
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "results")]
+import figures  # noqa: E402
+
 import train  # noqa: E402
 import utils  # noqa: E402
 
@@ -23,6 +26,7 @@ NETS = {  # name in the table: model file, folder of the weights under results/
     "Model 3": ("model3.py", "model3"), "fast": ("results/fast.py", "fast"),
     "deep": ("results/deep.py", "deep"), "B3": ("baselines/b3.py", "baselines/b3"),
 }
+SHOWN = [68, 23, 5, 30, 9, 11, 29, 41]  # training images of the picture: large, small, slanted
 
 
 def affine(images, angle=0, x=0, y=0, scale=1, shear=0):
@@ -69,7 +73,7 @@ CHANGES = {  # name in the table: functions of float images (N, 1, 28, 28) on th
 
 def accuracies(net, recipe, images, labels):
     """{change: percent correct} for uint8 images (N, 28, 28). The last is that of images as they
-    are, without the preparation that the recipe asks for."""
+    are, without the preparation that the recipe asks for; "" if it asks for none."""
     results = {}
     for name, functions in CHANGES.items():
         correct = []
@@ -78,8 +82,11 @@ def accuracies(net, recipe, images, labels):
             _, accuracy, _ = utils.evaluate(net, utils.prepare(changed, recipe), labels)
             correct.append(accuracy)
         results[name] = round(sum(correct) / len(correct), 2)
-    _, accuracy, _ = utils.evaluate(net, images, labels)
-    results["preparation left out"] = round(accuracy, 2)
+    if recipe["upright"] or recipe["deskew"]:
+        _, accuracy, _ = utils.evaluate(net, images, labels)
+        results["without preparation"] = round(accuracy, 2)
+    else:
+        results["without preparation"] = ""
     return results
 
 
@@ -97,6 +104,10 @@ def main():
         rows.append(dict(net=name) | accuracies(net, recipe, images, labels))
         print(rows[-1], flush=True)
     utils.write_csv(ROOT / "results" / "robustness.csv", rows)
+
+    digits = utils.load_mnist(utils.find_mnist(), train=True)[0][SHOWN]
+    picture = figures.prepared(digits, utils.upright(digits))
+    figures.draw(picture, ROOT / "results" / "prepared.png")
 
 
 if __name__ == "__main__":

@@ -49,6 +49,7 @@ ONE_CYCLE = TINY.format(lr="", scheduler='name="OneCycleLR", max_lr=0.1, cycle_m
 PLATEAU = TINY.format(lr="lr=0.1, ", scheduler='name="ReduceLROnPlateau", factor=0.5, patience=0, '
                                                'threshold=0.2')
 STEP = TINY.format(lr="lr=0.1, ", scheduler='name="StepLR", step_size=2, gamma=0.5')
+BY_EPOCH = TINY.format(lr="", scheduler='name="ByEpoch", rates=[0.1, 0.02, 0.05, 0.01]')
 
 
 @pytest.fixture
@@ -67,6 +68,12 @@ def plateau(tmp_path):
 def step(tmp_path):
     (tmp_path / "step.py").write_text(STEP)
     return tmp_path / "step.py"
+
+
+@pytest.fixture
+def by_epoch(tmp_path):
+    (tmp_path / "by_epoch.py").write_text(BY_EPOCH)
+    return tmp_path / "by_epoch.py"
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from conftest import (
+    BY_EPOCH,
     FILES,
     ONE_CYCLE,
     PLATEAU,
@@ -306,6 +307,8 @@ BROKEN = {  # a model file, and what the message must say about it
     ONE_CYCLE + "RECIPE['augment'] = dict(shift=29)\n": ["shift is 29", "0 to 28 (pixels)"],
     ONE_CYCLE + "RECIPE['augment'] = None\n": ["'augment' is None", "a dict of"],
     ONE_CYCLE + "RECIPE['augment']['rotate'] = 'x'\n": ["'augment' is {'rotate': 'x'"],
+    ONE_CYCLE + "RECIPE['augment'] = [dict(p=2)]\n": ["p is 2", "0 to 1 (a probability)"],
+    ONE_CYCLE + "RECIPE['augment'] = [dict(shift=1), 3]\n": ["'augment' is", "a list of such"],
     ONE_CYCLE + "RECIPE |= dict(deskew=True, upright=True)\n": ["leave out deskew"],
     ONE_CYCLE + "RECIPE['plain_epochs'] = -1\n": ["'plain_epochs' is -1"],
     ONE_CYCLE + "RECIPE['label_smoothing'] = 2.0\n": ["'label_smoothing' is 2.0", "below 1"],
@@ -328,6 +331,12 @@ BROKEN = {  # a model file, and what the message must say about it
     STEP + "RECIPE['scheduler']['gamma'] = 'x'\n": ["scheduler.gamma is 'x'", "above 0"],
     STEP + "RECIPE['scheduler']['step_size'] = -1\n": ["scheduler.step_size is -1", "an integer"],
     STEP + "RECIPE['scheduler']['step_size'] = 1.5\n": ["scheduler.step_size is 1.5", "an integer"],
+    BY_EPOCH + "RECIPE['scheduler']['rates'] = []\n": ["scheduler.rates is []", "each of 4 epochs"],
+    BY_EPOCH + "RECIPE['scheduler']['rates'][3] = 0\n": ["scheduler.rates is [0.1,", "above 0"],
+    BY_EPOCH + "RECIPE['scheduler']['rates'] = 0.1\n": ["scheduler.rates is 0.1", "a list"],
+    BY_EPOCH + "del RECIPE['scheduler']['rates']\n": ["scheduler.rates is None", "a list"],
+    BY_EPOCH + "RECIPE['epochs'] = 5\n": ["scheduler.rates is [0.1,", "each of 5 epochs"],
+    BY_EPOCH + "RECIPE['optimizer']['lr'] = 1\n": ["leave out the optimizer's lr"],
     ONE_CYCLE.replace("Linear(256, 10)", "Linear(256, 11)"): ["(60, 11)", "expected (60, 10)"],
     ONE_CYCLE.replace("Linear(256", "LazyLinear(").replace("(, ", "("): ["uninit"],
     ONE_CYCLE.replace("Linear(256", "Linear(255"): ["a training step on 60", "shapes cannot"],
@@ -362,6 +371,7 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--dry-run --holdout 100": ["--holdout", "--dry-run"], "--fold 1": ["--fold", "--holdout"],
     "--holdout 10000 --fold 6": ["--fold 6", "0 to 5"], "--holdout 9 --fold -1": ["--fold"],
     "--sede 1": ["--sede"], "--model 4": ["--model 4", "expected 1, 2, 3 or the path"],
+    "--recipe 4": ["--recipe 4", "expected 1, 2, 3"], "--recipe no.py": ["--recipe no.py"],
     "--model nowhere.py": ["--model nowhere.py"], "--model README.md": ["--model README.md"],
     "--dry-run --batch-size 2001": ["--batch-size 2001", "at most 2000"],
     "--holdout 59000 --batch-size 1001": ["--batch-size 1001", "at most 1000"],
@@ -384,6 +394,19 @@ def test_a_wrong_argument_is_named_with_its_range(tmp_path, main, line):
     assert status == 2 and all(part in err for part in ARGUMENTS[line]), err
     assert "Traceback" not in err and err.count("error: ") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_net_is_trained_by_another_files_recipe(tmp_path, main, one_cycle, plateau):
+    assert main("--model", one_cycle, "--recipe", plateau, "--dry-run", "--epochs", 1)[0] == 0
+    args = json.loads((tmp_path / "runs" / "one_cycle" / "dry-run-seed0" / "args.json").read_text())
+    _, _, recipe = train.load_model_file(plateau)
+    assert args["model"] == "one_cycle.py" and args["recipe"] == recipe | dict(epochs=1)
+
+
+def test_lr_does_not_say_which_of_many_rates(main, by_epoch):
+    assert refused(main("--model", by_epoch, "--dry-run", "--lr", 1), 2, "--lr 1.0", "rates=[...]")
+    changed = main("--model", by_epoch, "--dry-run", "--set", "scheduler.rates=[0.3, 0.2]")
+    assert changed[0] == 0
 
 
 @pytest.mark.parametrize("cuda, mps, expected", [(True, True, "cuda"), (False, True, "mps"),

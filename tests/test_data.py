@@ -211,6 +211,70 @@ def test_thickness_and_noise_of_a_recipe_reach_the_batches():
         assert changed.shape == plain.shape and not torch.equal(changed, plain)
 
 
+def test_a_chain_of_matrices_is_torchvisions_affine_twice():
+    rows, columns = torch.meshgrid(torch.arange(28), torch.arange(28), indexing="ij")
+    blob = torch.exp(-((rows - 11) ** 2 / 40 + (columns - 14) ** 2 / 15))
+    image = (255 * blob).view(1, 1, 28, 28)  # so smooth that it can be resampled twice
+    steps = [(40.0, 1.0, 0.0, 1.1, 0.0), (0.0, -3.0, 2.0, 0.7, 15.0)]  # angle, x, y, scale, shear
+    twice = image
+    for angle, x, y, scale, shear in steps:
+        twice = TF.affine(twice, angle, [x, y], scale, [shear, 0.0], BILINEAR)
+    first, second = (utils.affine_matrix(*torch.tensor(step)[:, None]) for step in steps)
+    once = utils.warp(image, utils.chain(first, second))
+    torch.testing.assert_close(once, twice, rtol=0, atol=6)
+    assert (utils.warp(image, utils.chain(second, first)) - twice).abs().max() > 40
+
+
+def test_light_is_albumentations_factor_and_shift():
+    images = some_images(4).unsqueeze(1)
+    brightness, contrast = [0.2, -0.2, 0.0, 0.1], [-0.2, 0.2, 0.0, 0.2]
+    changed = utils.change_light(images.float(), torch.tensor(brightness), torch.tensor(contrast))
+    for before, after, beta, alpha in zip(images, changed, brightness, contrast):
+        table = np.clip(np.arange(256) * (1 + alpha) + beta * 255, 0, 255)
+        np.testing.assert_allclose(after.numpy(), table[before.numpy()], atol=1e-3)
+
+
+def test_brightness_and_contrast_are_uniform_within_their_strengths():
+    _, drawn = utils.draw_step(20000, dict(brightness=0.3, contrast=0.1), seeded(0))
+    for name, strength in dict(brightness=0.3, contrast=0.1).items():
+        values = drawn[name]
+        assert -strength <= values.min() < -0.99 * strength < 0.99 * strength < values.max()
+        assert values.abs().mean().item() == pytest.approx(strength / 2, rel=0.03)
+    assert abs(torch.corrcoef(torch.stack([*drawn.values()]))[0, 1]) < 0.03
+
+
+@pytest.mark.parametrize("step", [dict(rotate=180), dict(thickness=1), dict(contrast=1),
+                                  dict(noise=1), dict(shift=5, brightness=1, noise=1)], ids=str)
+def test_p_is_the_share_of_images_that_a_step_changes(step):
+    def changed(augment):
+        images = some_images(3000)
+        plain, _ = next(utils.batches(images, torch.arange(3000), 3000, seeded(0), {}))
+        after, _ = next(utils.batches(images, torch.arange(3000), 3000, seeded(0), augment))
+        return ((after - plain).abs() > 0.01).flatten(1).any(dim=1).float().mean().item()
+    assert changed(step | dict(p=0)) == 0 and changed(step) > 0.99 < changed(step | dict(p=1))
+    assert changed(step | dict(p=0.3)) == pytest.approx(0.3, abs=0.04)
+    assert changed([step | dict(p=0.3)] * 2) == pytest.approx(1 - 0.7 ** 2, abs=0.04)
+
+
+def test_all_of_a_step_is_for_the_same_images():
+    step = dict(rotate=90, thickness=1, contrast=1, noise=1, p=0.5)
+    thetas, strengths = utils.draw_step(100, step, seeded(0))
+    turned = (thetas != torch.eye(2, 3)).flatten(1).any(dim=1)
+    assert 30 < turned.sum() < 70
+    assert all(torch.equal(strengths[name] != 0, turned) for name in step.keys() & strengths)
+
+
+def test_steps_of_a_recipe_are_taken_one_after_the_other():
+    images, first, second = some_images(50), dict(rotate=20), dict(shift=3, contrast=0.2)
+    batch, _ = next(utils.batches(images, torch.arange(50), 50, seeded(0), [first, second]))
+    generator = seeded(0)
+    images = images[torch.randperm(50, generator=generator)].unsqueeze(1).float()
+    turn, _ = utils.draw_step(50, first, generator)
+    move, light = utils.draw_step(50, second, generator)
+    expected = utils.change_light(utils.warp(images, utils.chain(turn, move)), **light)
+    torch.testing.assert_close(batch, utils.standardise(expected))
+
+
 # ---- batches -----------------------------------------------------------------------------------
 def epoch(seed, augment=None, n=1000, batch_size=128):
     images, labels = some_images(n), torch.arange(n)  # a label for each image, to follow it

@@ -69,14 +69,14 @@ def test_published_weights_have_their_recorded_accuracy(mnist, name):
             assert float(line[key]) == pytest.approx(100 * share, abs=0.03)
 
 
-def test_the_runs_of_the_published_nets_are_complete():
-    runs = report.baseline_runs()
-    nets = {path.stem: path for path in (ROOT / "baselines").glob("[a-f]?.py")}
-    assert {net for net, _ in runs} == set(nets)
+def test_the_runs_of_the_published_nets_are_of_these_nets():
+    runs = {}
+    for row in utils.read_csv(ROOT / "results" / "baselines" / "runs.csv"):
+        runs.setdefault((row["net"], row["recipe"]), []).append(row)
     for (net, kind), rows in runs.items():
-        _, net_class, recipe = train.load_model_file(nets[net])
-        assert [int(row["seed"]) for row in sorted(rows, key=lambda row: int(row["seed"]))] == \
-            list(range(5 if kind == "own" else 3)), (net, kind)
+        path, net_class, recipe = train.load_model_file(ROOT / "baselines" / f"{net}.py")
+        assert kind in ("own", "model3", "common")
+        assert [row["seed"] for row in rows] == [str(seed) for seed in range(len(rows))]
         epochs = recipe["epochs"] if kind == "own" else 15
         assert {(int(row["parameters"]), int(row["epochs"]), row["holdout"]) for row in rows} == {
             (train.count(net_class()), epochs, "0")}, (net, kind)
@@ -119,9 +119,60 @@ def test_spread_and_verdict():
     assert report.spread([99.0, 99.2, 99.7]) == "99.30 ± 0.36 % (n=3)"
     assert report.spread([99.5]) == "99.50 % (n=1)"
     seeds = [99.37, 99.39, 99.40, 99.41, 99.43]  # mean 99.40, standard deviation 0.02
-    assert report.verdict(99.55, seeds) == "optimistic by 0.15"
-    assert report.verdict(99.45, seeds) == "reproduced"
-    assert report.verdict(99.20, seeds) == "surpassed by 0.20"
+
+    def verdict(best, seeds, reconstructed=""):
+        own = [dict(best_test_acc=accuracy) for accuracy in seeds]
+        return report.verdict(dict(best=best, own=own, reconstructed=reconstructed))
+    assert verdict("99.55", seeds) == "optimistic by 0.15"
+    assert verdict("99.45", seeds) == "reproduced"
+    assert verdict("99.45", seeds[:1]) == "1 of 5 runs done"
+    assert verdict("99.20", seeds) == "surpassed by 0.20"
+    assert verdict("99.20", []) == "not run yet"
+    assert verdict("99.20", seeds, "yes") == "none: reconstructed"
+
+
+def test_the_table_of_published_nets_has_dashes_for_what_is_not_there(tmp_path, monkeypatch):
+    (tmp_path / "results" / "baselines").mkdir(parents=True)
+    (tmp_path / "results" / "published.csv").write_text(
+        "net,parameters,best,last,source,address,reconstructed\n"
+        "X1,1234,99.30,,somebody,https://a.b,\nX2,5678,99.50,99.40,nobody,,\n")
+    (tmp_path / "results" / "baselines" / "runs.csv").write_text(
+        "net,recipe,test_acc,last5_min,best_test_acc,seconds,epochs\n"
+        "x1,own,99.2,99.1,99.3,30,15\nx1,own,99.4,99.4,99.5,60,15\nx1,model3,99.6,99.5,99.6,9,9\n")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    assert report.baselines_table().splitlines()[2:] == [
+        "| [X1](x1.py), [somebody](https://a.b) | 1,234 | 99.30 | – | 99.30 ± 0.14 % (n=2) "
+        "| 99.20 to 99.40 | 99.40 ± 0.14 % (n=2) | 1 of 2 | 99.60 % (n=1) | 3 s | "
+        "2 of 5 runs done |",
+        "| [X2](x2.py), nobody | 5,678 | 99.50 | 99.40 | – | – | – | – | – | – | not run yet |"]
+    assert [line.split(" | ")[1:] for line in report.finding_table().splitlines()[2:]] == [
+        ["+0.10", "2 runs |"], ["–", "1 nets |"], ["–", "1 nets |"], ["–", "1 nets |"]]
+    figures.published(report.baselines())
+    figures.published(report.baselines()[1:])
+
+
+def test_a_change_is_told_by_its_runs(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "earlier.csv").write_text(
+        "experiment,seed,val_acc,val_loss\nbase:,0,99.4,\nbase:,1,99.5,\nbase: a=1; b=2,0,99.3,\n"
+        "other; fold=0,0,99.48,0.0312\nother; fold=3,1,99.4,0.03449\n")
+    table = tmp_path / "results" / "changes.csv"
+    table.write_text("section,change,before,after,verdict\n"
+                     'S,some,base:,base: a=1; b=2 | other,"dropped, worse"\nT,none,base:,gone,\n')
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    lines = report.with_tables("<!-- table: changes: S -->\n<!-- end -->").splitlines()[3:-1]
+    assert lines == ["| some | 99.45 ± 0.07 % (n=2) | 99.30 % (n=1), 0.0312 / 0.0345, "
+                     "99.48 / 99.40 % | dropped, worse |"]
+    with pytest.raises(KeyError, match="gone"):
+        report.changes_table("T")
+    with pytest.raises(ValueError, match="no section 'U'"):
+        report.changes_table("U")
+
+
+def test_every_change_is_told():
+    pages = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    sections = {row["section"] for row in utils.read_csv(ROOT / "results" / "changes.csv")}
+    assert set(re.findall(r"<!-- table: changes: (.+?) -->", pages)) == sections
 
 
 def test_experiments_are_compared_in_pairs(tmp_path, monkeypatch):
@@ -144,7 +195,7 @@ def known():
     each column of an experiment's, a net's or a model's runs; the same of accuracy, by name."""
     numbers, means, by_name = [utils.TARGET], set(), {}
     for path in (ROOT / "results").glob("**/*.csv"):
-        if "seed" in path.parent.name:
+        if "seed" in path.parent.name or path.name == "changes.csv":  # words, not results
             continue
         groups = {}
         for row in utils.read_csv(path):
@@ -167,9 +218,13 @@ def known():
 
 
 def prose():
-    """{path: text} of what is written by hand: pages without their tables, files' docstrings."""
+    """{path: text} of what is written by hand: pages without their tables, what changes.csv says,
+    files' docstrings."""
     texts = {path: TABLE.sub("", (ROOT / path).read_text(encoding="utf-8"))
              for path in report.PAGES}
+    texts["results/changes.csv"] = "\n".join(
+        f"{row['change']}\n{row['verdict']}"
+        for row in utils.read_csv(ROOT / "results" / "changes.csv"))
     for path in [*ROOT.glob("*.py"), *ROOT.glob("results/*.py"), *ROOT.glob("baselines/*.py")]:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         texts[str(path.relative_to(ROOT))] = ast.get_docstring(tree) or ""
@@ -322,3 +377,44 @@ def test_what_lacks_something_is_not_published(runs, tmp_path, spoil, said):
     with pytest.raises(utils.UserError, match=said):
         publish.publish(runs)
     assert not (tmp_path / "results").exists()
+
+
+@pytest.fixture
+def baseline(runs, tmp_path):
+    """A folder of two seeds of a net in baselines/, and a table that has others."""
+    (tmp_path / "baselines").mkdir()
+    shutil.copy(ROOT / "model3.py", tmp_path / "baselines" / "x1.py")  # the net of the runs
+    edit(tmp_path / "baselines" / "x1.py", "\n\ndef ", "\nRECIPE['batch_size'] = 8\n\n\ndef ")
+    for seed in (0, 1):
+        edit(runs / f"seed{seed}" / "args.json", '"model3.py"', '"x1.py"')
+    (tmp_path / "results" / "baselines").mkdir(parents=True)
+    (tmp_path / "results" / "baselines" / "runs.csv").write_text(
+        "net,recipe,seed,parameters,holdout,epochs,test_acc,last5_min,best_test_acc,train_acc,"
+        "seconds,torch\n"
+        "a1,own,0,1,0,15,99,99,99,99,1,2\nx1,model3,0,1,0,15,9,9,9,9,1,2\n"
+        "x1,own,0,1,0,15,98,98,98,98,1,2\n")
+    return runs
+
+
+@pytest.mark.parametrize("recipe, there", [("model3", [0, 2]), ("own", [0, 1])])
+def test_the_runs_of_a_published_net_become_rows(baseline, tmp_path, recipe, there):
+    _, _, settings = train.load_model_file(ROOT / "model3.py")
+    size = f'"batch_size": {settings["batch_size"]}'
+    if recipe == "own":
+        for seed in (0, 1):
+            edit(baseline / f"seed{seed}" / "args.json", size, '"batch_size": 8')
+        size = '"batch_size": 8'
+    path = tmp_path / "results" / "baselines" / "runs.csv"
+    before = utils.read_csv(path)
+    publish.publish(baseline)
+    rows = utils.read_csv(path)
+    new = [row for row in rows if row["recipe"] == recipe and row["net"] == "x1"]
+    assert [row["seed"] for row in new] == ["0", "1"]
+    assert [row for row in rows if row not in new] == [before[i] for i in there]
+    for row in new:
+        run = report.read_run(ROOT / "results" / "model3" / f"seed{row['seed']}")
+        assert float(row["test_acc"]) == run["test_acc"] and int(row["parameters"]) == run["params"]
+    edit(baseline / "seed1" / "args.json", size, '"batch_size": 64')
+    with pytest.raises(utils.UserError, match="recipe is"):
+        publish.publish(baseline)
+    assert utils.read_csv(path) == rows

@@ -84,6 +84,13 @@ def test_step_lr_lowers_the_rate_every_so_many_epochs(step):
     assert state.rates == [row["lr"] for row in state.rows for _ in range(5)]
 
 
+def test_by_epoch_gives_every_epoch_its_own_rate(by_epoch):
+    state = fit(by_epoch)
+    assert [row["lr"] for row in state.rows] == [0.1, 0.02, 0.05, 0.01]
+    assert state.rates == [row["lr"] for row in state.rows for _ in range(5)]
+    assert fit(by_epoch, epochs=2).rates == state.rates[:10]
+
+
 @pytest.mark.parametrize("kind", ["one_cycle", "plateau"])
 def test_the_judged_images_decide_nothing(kind, request):
     path = request.getfixturevalue(kind)
@@ -232,8 +239,9 @@ def test_a_seed_gives_the_same_bits_twice_and_another_seed_does_not(tmp_path, mo
 
 @pytest.mark.parametrize("kind, change", [
     ("one_cycle", "average=0.9"), ("plateau", "average=0.0"),
-    ("one_cycle", "optimizer={'name': 'AdamW'}"),
-    ("step", "optimizer={'name': 'Muon', 'lr': 0.01}")])
+    ("one_cycle", "optimizer={'name': 'AdamW'}"), ("by_epoch", "average=0.0"),
+    ("step", "optimizer={'name': 'Muon', 'lr': 0.01}"),
+    ("step", "augment=[{'rotate': 5, 'p': 0.5}, {'brightness': 0.2, 'shift': 1}]")])
 def test_interrupted_and_resumed_gives_the_bits_of_a_run_in_one_go(
         tmp_path, monkeypatch, main, request, kind, change):
     command = "--model", request.getfixturevalue(kind), "--dry-run", "--set", change, "--epochs", 4

@@ -1,0 +1,100 @@
+"""README.md's blocks of code, as they stand, in a fresh copy of the repository."""
+
+import re
+import shutil
+
+import pytest
+from conftest import ROOT, shell
+from PIL import Image, ImageDraw, ImageFont
+
+PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
+# What may begin a command. These are not run, because they install or take minutes: looked at only.
+LOOKED_AT = {
+    "git": r"git clone \S+ \S+", "cd": r"cd \S+", "pip": r"pip install -r requirements\.txt",
+    "pytest": r"pytest( tests(/\w+\.py)?)?"}
+COMMANDS = {"python", "cp", *LOOKED_AT}
+
+
+def commands(block):
+    """The commands of a block, one after the other, without comments."""
+    lines = [re.sub(r"(^|\s+)#.*", "", line) for line in block.replace("\\\n", " ").splitlines()]
+    return [command.strip() for line in lines if line for command in line.split("&&")]
+
+
+def blocks(page):
+    """(blocks of Python, blocks of commands). A block with one known command is one of these, so
+    that a wrong line in it is seen; one without any is left out, as a list of files is."""
+    python, shells = [], []
+    for language, block in re.findall(r"^```(\w*)\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        if language == "python":
+            python.append(block)
+        elif language or any(line.split()[0] in COMMANDS for line in commands(block)):
+            shells.append(block)
+    return python, shells
+
+
+PYTHON, SHELL = blocks(PAGE)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """What a clone has, and a picture of a digit for each that a command names."""
+    folder = tmp_path_factory.mktemp("fresh") / "mnist"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(
+        ".*", "__pycache__", "data", "runs", "venv", "last.pt", "seed[1-9]*"))
+    picture = Image.new("L", (200, 240), 230)
+    ImageDraw.Draw(picture).text((100, 120), "5", 40, ImageFont.load_default(150), anchor="mm")
+    for name in re.findall(r"(?<![\w*./-])[\w-]+\.(?:jpe?g|png)\b", "\n".join(SHELL)):
+        picture.save(folder / name)
+    return folder
+
+
+def short(command):
+    """The command, or what tries it in seconds: a rehearsal, which has no MNIST to hold out."""
+    script = re.match(r"python (\S+)", command)
+    if script and script[1] == "train.py" and "--dry-run" not in command:
+        return re.sub(r" --(holdout|fold|runs) \d+", "", command) + " --dry-run"
+    if script and not script[1].startswith(("train.py", "demo/")):
+        return f"python {script[1]} --help"
+    return command
+
+
+def run_block(block, folder):
+    for command in commands(block):
+        first = command.split()[0]
+        assert first in COMMANDS, f"no command that is known here: {command}"
+        if first in LOOKED_AT:
+            assert re.fullmatch(LOOKED_AT[first], command), command
+            continue
+        script = f'python() {{ "$PYTHON" "$@"; }}; {short(command)}'
+        status, out, err = shell(script, folder, SLURM_ARRAY_TASK_ID="4")
+        assert status == 0, f"{command}\n{out}{err}"
+
+
+@pytest.mark.parametrize("block", SHELL, ids=lambda block: block.split("\n")[0])
+def test_a_block_of_commands_runs(copy, block):
+    run_block(block, copy)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.split("\n")[-2])
+def test_a_block_of_python_runs(mnist, copy, block):
+    if not (copy / "data").exists():
+        (copy / "data").symlink_to(mnist, target_is_directory=True)
+    (copy / "block.py").write_text(block, encoding="utf-8")
+    status, out, err = shell('"$PYTHON" block.py', copy)
+    assert status == 0 and out, f"{block}\n{out}{err}"
+
+
+def test_the_page_has_blocks_of_both_kinds_and_names_scripts_that_exist():
+    assert PYTHON and any("demo/predict.py" in each for each in SHELL)
+    for name in re.findall(r"`python ([\w/]+\.py)", PAGE):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("line", [
+    "pyhton train.py", "pip install mnist", "cp model9.py mine.py",
+    "python train.py --set augment.rotat=5", "python demo/predict.py nothing.jpg"])
+def test_a_line_that_does_not_run_is_noticed(copy, line):
+    (block,) = blocks(f"```\n{line}\npython train.py --dry-run\n```\n")[1]
+    with pytest.raises(AssertionError):
+        run_block(block, copy)
