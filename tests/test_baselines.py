@@ -2,6 +2,7 @@
 trainer, against which train.py is timed: its data are MNIST's, its steps learn."""
 
 import copy
+import functools
 import re
 import runpy
 
@@ -61,6 +62,12 @@ PUBLISHED = dict(
 def load(name):
     """(path, Net, RECIPE) of a published net."""
     return train.load_model_file(ROOT / "baselines" / f"{name}.py")
+
+
+@functools.cache
+def sees(name):
+    """What receptive_field() measures, which takes a second."""
+    return utils.receptive_field(load(name)[1]())
 
 
 # ---- the published nets ------------------------------------------------------------------------
@@ -126,16 +133,15 @@ def test_f1_starts_with_xavier_weights_and_without_biases():
 @pytest.mark.parametrize("name, published, before_pool", [
     ("b1", 32, False), ("b2", 40, False), ("b3", 42, False), ("e1", 16, True)])
 def test_the_receptive_field_is_the_published_one(name, published, before_pool):
-    rows = utils.receptive_field(load(name)[1]())
+    rows = sees(name)
     pool = [i for i, row in enumerate(rows) if "AvgPool" in row["layer"]][-1]
     assert rows[pool - 1 if before_pool else -1]["theory"] == published
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_shapes_and_receptive_fields_beside_the_layers_are_right(name):
-    path, net_class, _ = load(name)
+    path, rows = load(name)[0], sees(name)
     beside = re.findall(r"# +([\d×]+) +(\d+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
-    rows = utils.receptive_field(net_class())
     if name == "c3":  # no chain: the windows stay within the image until the last pool
         rows = [row | dict(theory=32 if row["window"] == 28 else row["window"]) for row in rows]
     measured = {("×".join(map(str, row["output"])), str(row["theory"])) for row in rows}

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from conftest import ROOT, shell
@@ -59,16 +60,29 @@ def short(command):
     return command
 
 
+def run_command(command, folder):
+    script = f'python() {{ "$PYTHON" "$@"; }}; {short(command)}'
+    status, out, err = shell(script, folder, SLURM_ARRAY_TASK_ID="4")
+    assert status == 0, f"{command}\n{out}{err}"
+
+
 def run_block(block, folder):
-    for command in commands(block):
-        first = command.split()[0]
-        assert first in COMMANDS, f"no command that is known here: {command}"
-        if first in LOOKED_AT:
-            assert re.fullmatch(LOOKED_AT[first], command), command
-            continue
-        script = f'python() {{ "$PYTHON" "$@"; }}; {short(command)}'
-        status, out, err = shell(script, folder, SLURM_ARRAY_TASK_ID="4")
-        assert status == 0, f"{command}\n{out}{err}"
+    """Trainings do not wait for each other, every other command waits for those before it."""
+    with ThreadPoolExecutor(2) as pool:
+        running = []
+        for command in commands(block):
+            first = command.split()[0]
+            assert first in COMMANDS, f"no command that is known here: {command}"
+            if first in LOOKED_AT:
+                assert re.fullmatch(LOOKED_AT[first], command), command
+                continue
+            if command.startswith("python train.py"):
+                running.append(pool.submit(run_command, command, folder))
+            else:
+                wait(running)
+                run_command(command, folder)
+    for each in running:
+        each.result()
 
 
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.split("\n")[0])
