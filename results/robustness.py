@@ -82,11 +82,10 @@ def accuracies(net, recipe, images, labels):
             _, accuracy, _ = utils.evaluate(net, utils.prepare(changed, recipe), labels)
             correct.append(accuracy)
         results[name] = round(sum(correct) / len(correct), 2)
+    results["without preparation"] = ""
     if recipe["upright"] or recipe["deskew"]:
         _, accuracy, _ = utils.evaluate(net, images, labels)
         results["without preparation"] = round(accuracy, 2)
-    else:
-        results["without preparation"] = ""
     return results
 
 
@@ -96,8 +95,6 @@ def main():
     rows = []
     for name, (model, folder) in NETS.items():
         weights = ROOT / "results" / folder / "seed0" / "model.pt"
-        if not weights.exists():
-            continue
         _, net_class, recipe = train.load_model_file(ROOT / model)
         net = net_class()
         net.load_state_dict(torch.load(weights, weights_only=True))

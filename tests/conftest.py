@@ -1,6 +1,5 @@
 """What the tests share: where MNIST is, tiny model files, ways to run train.py."""
 
-import csv
 import functools
 import multiprocessing
 import os
@@ -135,11 +134,6 @@ def shell(command, cwd, **env):
     return done.returncode, done.stdout, done.stderr
 
 
-def read_csv(path):
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def table(text):
     """The rows of a Markdown table in a text, as dicts of text."""
     header, _, *lines = [[cell.strip() for cell in line.strip("|").split("|")]
@@ -162,4 +156,4 @@ def contents(folder):
     """What two equal runs share: their states, tables and weights."""
     tables = "metrics.csv", "learning_rate.csv", "mistakes.csv"
     return [utils.load(folder / "last.pt"), utils.load(folder / "model.pt"),
-            *(read_csv(folder / name) for name in tables)]
+            *(utils.read_csv(folder / name) for name in tables)]

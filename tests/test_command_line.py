@@ -28,7 +28,6 @@ from conftest import (
     environment,
     equal,
     fork,
-    read_csv,
     shell,
 )
 from PIL import Image
@@ -77,14 +76,14 @@ def test_dry_run_goes_the_whole_way_and_says_that_it_is_not_mnist(tmp_path, main
     assert args["torch"] == torch.__version__ and args["threads"] == 1
     assert args["recipe"] == recipe | dict(epochs=2)
 
-    rows = read_csv(folder / "metrics.csv")
+    rows = utils.read_csv(folder / "metrics.csv")
     assert list(rows[0]) == ["epoch", "train_loss", "train_acc", "test_loss", "test_acc", "lr",
                              "seconds"]
     lines = [line for line in out.splitlines() if line.startswith("Epoch")]
     assert len(lines) == len(rows) == 2
     assert lines[1].startswith(f"Epoch  2/2 | Train Loss: {float(rows[1]['train_loss']):.4f} | ")
     assert f"Test Acc: {float(rows[1]['test_acc']):.2f}% | LR: " in lines[1]
-    rates = read_csv(folder / "learning_rate.csv")
+    rates = utils.read_csv(folder / "learning_rate.csv")
     assert [int(row["step"]) for row in rates] == list(range(1, 41))  # 2 × 2,000 images by 100
 
     net = net_class()
@@ -95,7 +94,7 @@ def test_dry_run_goes_the_whole_way_and_says_that_it_is_not_mnist(tmp_path, main
     assert accuracy == float(rows[-1]["test_acc"])
     wrong = [dict(index=str(i), label=str(label), prediction=str(guess)) for i, (label, guess) in
              enumerate(zip(labels.tolist(), guesses.tolist())) if label != guess]
-    assert wrong and read_csv(folder / "mistakes.csv") == wrong
+    assert wrong and utils.read_csv(folder / "mistakes.csv") == wrong
 
 
 def test_plots_show_what_they_are_named_after():
@@ -248,7 +247,7 @@ def test_flags_and_set_change_the_recipe(tmp_path, main, plateau):
     assert args["seed"] == 9 and args["recipe"] == recipe | dict(
         augment={}, scheduler=recipe["scheduler"] | dict(patience=7, threshold=1e-3), average=0,
         optimizer=dict(name="SGD", lr=0.3), epochs=3, batch_size=500)
-    rates = read_csv(tmp_path / "a" / "dry-run-seed9" / "learning_rate.csv")
+    rates = utils.read_csv(tmp_path / "a" / "dry-run-seed9" / "learning_rate.csv")
     assert [row["lr"] for row in rates] == ["0.3"] * 3 * 4  # 2,000 images
 
 
@@ -723,8 +722,7 @@ def test_several_runs_are_those_of_single_ones_and_close_with_their_mean(
     status, out, err = main(*command, "--runs", 2, "--seed", 3)
     assert status == 0 and err == ""
     assert equal(utils.load(alone / "last.pt"), utils.load(tmp_path / "alone" / "last.pt"))
-    rows = [read_csv(tmp_path / "Größe" / f"dry-run-seed{seed}" / "metrics.csv") for seed in (3, 4)]
-    final = [float(each[-1]["test_acc"]) for each in rows]
+    final = [train.read_accuracy(tmp_path / "Größe" / f"dry-run-seed{seed}")[-1] for seed in (3, 4)]
     mean, deviation = sum(final) / 2, abs(final[0] - final[1]) / 2 ** 0.5  # n - 1 is 1
     assert f"{mean:.3f} ± {deviation:.3f}%" in out and f"minimum {min(final):.2f}%" in out
     assert "At least 99.4% in each of the last five epochs: 0 of 2 runs" in out
@@ -827,7 +825,7 @@ def test_holdout_trains_on_real_digits_and_never_opens_the_test_set(mnist, tmp_p
             (raw / name).write_text("nonsense, to be opened by nobody")
     flags = "--model", plateau, "--data-dir", tmp_path / "data", "--epochs", "1"
     status, out, _ = main(*flags, "--holdout", "40000")
-    row = read_csv(tmp_path / "runs" / "plateau" / "seed0" / "metrics.csv")[-1]
+    row = utils.read_csv(tmp_path / "runs" / "plateau" / "seed0" / "metrics.csv")[-1]
     assert status == 0 and float(row["val_acc"]) > 85 and "test_acc" not in row
     assert "Val Acc: " in out and "Test" not in out
     assert refused(main(*flags), 1, "t10k-images-idx3-ubyte is damaged: 32 bytes")

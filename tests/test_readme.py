@@ -109,6 +109,6 @@ def test_the_page_has_blocks_of_both_kinds_and_names_scripts_that_exist():
     "pyhton train.py", "pip install mnist", "cp model9.py mine.py",
     "python train.py --set augment.rotat=5", "python demo/predict.py nothing.jpg"])
 def test_a_line_that_does_not_run_is_noticed(copy, line):
-    (block,) = blocks(f"```\n{line}\npython train.py --dry-run\n```\n")[1]
+    (block,) = blocks(f"```\n{line}\ncp model1.py another.py\n```\n")[1]
     with pytest.raises(AssertionError):
         run_block(block, copy)
