@@ -5,8 +5,9 @@ up to date.
     python results/publish.py runs/model3
 
 The folder's name says of which model the runs are: model3.py, or results/NAME.py. They replace the
-ones in results/model3. Of a net in baselines/ the figures alone are kept, a row a run, in place of
-those that results/baselines/runs.csv has of the same net and recipe, its own or Model 3's:
+ones in results/model3. Of a net in baselines/ the figures are kept, a row a run, in place of those
+that results/baselines/runs.csv has of the same net and recipe, its own or Model 3's; and, by its
+own, the weights of seed 0:
 
     python train.py --model baselines/f5.py --runs 5
     python results/publish.py runs/f5
@@ -31,8 +32,6 @@ from utils import UserError
 EVERY_SEED = ("args.json", "metrics.csv", "mistakes.csv")
 SEED_0 = ("model.pt", "rf.md", "learning_rate.csv", "accuracy.png", "loss.png",
           "learning_rate.png", "mistakes.png")
-
-
 FIGURES = ("test_acc", "last5_min", "best_test_acc", "train_acc", "seconds", "torch")
 
 
@@ -100,7 +99,8 @@ def publish_model(name, folders):
 
 
 def publish_baseline(path, folders):
-    """Put a row for each of the runs of a net in baselines/ into the table of their runs."""
+    """Put a row for each of the runs of a net in baselines/ into the table of their runs, and keep
+    the weights of seed 0 by its own recipe."""
     _, net_class, own = train.load_model_file(path)
     _, _, model3 = train.load_model_file(report.ROOT / "model3.py")
     is_model3s = train.DEFAULTS | read_args(folders[0])["recipe"] == model3
@@ -115,6 +115,10 @@ def publish_baseline(path, folders):
     rows += [row for row in utils.read_csv(table) if (row["net"], row["recipe"]) != (net, recipe)]
     rows.sort(key=lambda row: (row["net"], row["recipe"], int(row["seed"])))
     utils.write_csv(table, rows)
+    if not is_model3s:
+        weights = table.parent / net / "seed0" / "model.pt"
+        weights.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folders[0] / "model.pt", weights)
 
 
 def main():

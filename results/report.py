@@ -227,37 +227,6 @@ def baselines_table():
         "verdict"), lines)
 
 
-def finding_table():
-    """What the accuracy of a published net owes to its best epoch, its seed, its recipe and to the
-    net: points, and from how many runs or nets. Without the nets that are reconstructed."""
-    nets = [net for net in baselines() if not net["reconstructed"]]
-    runs = [run for net in nets for run in net["own"]]
-    last = {(net["net"], recipe): [run["test_acc"] for run in net[recipe]]
-            for net in nets for recipe in ("own", "model3")}
-    means = {key: statistics.mean(values) for key, values in last.items() if values}
-    variances = [statistics.variance(values) for (_, recipe), values in last.items()
-                 if recipe == "own" and len(values) > 1]
-    gains = [means[net, "model3"] - means[net, "own"] for net, recipe in means
-             if recipe == "model3" and (net, "own") in means]
-    small = [means[net["net"], "model3"] for net in nets
-             if int(net["parameters"]) < utils.BUDGET and (net["net"], "model3") in means]
-
-    def line(what, kind, values, summary):
-        enough = len(values) > 1
-        return what, summary(values) if enough else "–", f"{len(values)} {kind}"
-
-    return utils.table(("what", "points", "from"), [
-        line("the best epoch instead of the last, mean", "runs",
-             [run["best_test_acc"] - run["test_acc"] for run in runs],
-             lambda values: f"{statistics.mean(values):+.2f}"),
-        line("another seed, standard deviation", "nets", variances,
-             lambda values: f"±{statistics.mean(values) ** 0.5:.2f}"),
-        line("Model 3's recipe instead of the net's own, mean", "nets", gains,
-             lambda values: f"{statistics.mean(values):+.2f}"),
-        line("another net below 8,000 parameters, by Model 3's recipe, standard deviation", "nets",
-             small, lambda values: f"±{statistics.stdev(values):.2f}")])
-
-
 def receptive_field_table(name):
     """What each layer of a model sees."""
     _, net_class, _ = train.load_model_file(model_file(name))
@@ -329,8 +298,7 @@ def difference(ours, theirs, places):
 
 
 TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
-              robustness=robustness_table, speed=speed_table, baselines=baselines_table,
-              finding=finding_table)
+              robustness=robustness_table, speed=speed_table, baselines=baselines_table)
 
 
 # ---- documents ---------------------------------------------------------------------------------
