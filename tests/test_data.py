@@ -135,6 +135,14 @@ def test_upright_gives_every_digit_one_contrast_place_slant_and_size(mnist):
     assert x < 0.25 and y < 0.4 and slope < 0.05 and spread < 0.02 and brightest < 10
 
 
+def test_what_is_too_faint_to_be_ink_moves_no_digit():
+    images = 255 * (utils.rendered_digits(100, seed=0)[0] > 127).to(torch.uint8)
+    veil = images.clamp(min=int(255 * utils.FAINT) - 10)
+    veil[:, :, 14:] = images[:, :, 14:]  # on the left half alone, or it would pull nowhere
+    added = utils.upright(veil).float() - utils.upright(images).float()
+    assert added.min() >= -1 and added.max() <= 255 * utils.FAINT + 1  # the veil itself, no edges
+
+
 @pytest.mark.parametrize("name, change, most", [
     ("pale", lambda images: 0.5 * images, 0.02),
     ("shifted", lambda images: images.roll((2, -3), (2, 3)), 0.05),
