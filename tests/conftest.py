@@ -105,18 +105,27 @@ def main(tmp_path, monkeypatch, capsys):
     return call
 
 
-def fork(*args):
-    """train.main() in a copy of this process, which has imported torch already: a process to be
-    killed. It gets Ctrl-C even where the tests run in the background and shells have it ignored.
-    What it prints is in the file `printed`."""
-    def call():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        with open("printed", "w", buffering=1) as sys.stdout:
-            sys.stderr = sys.stdout
-            sys.exit(train.main([str(arg) for arg in args]))
-    process = multiprocessing.get_context("fork").Process(target=call)
+def spawn(*args, signals=()):
+    """train.main() in a process of its own, to be killed. A server that has imported torch already
+    forks it, which takes no time; the tests' own process is not forked, because its libraries have
+    threads. signals: {number: handler} in the new process, which gets Ctrl-C even where the tests
+    run in the background and shells have it ignored. What it prints is in the file `printed`."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["pytest", "torchsummary", "torch._dynamo"])
+    handlers = {signal.SIGINT: signal.default_int_handler} | dict(signals)
+    process = context.Process(target=main_process, args=(args, utils.HERE, handlers))
     process.start()
     return process
+
+
+def main_process(args, here, handlers):
+    """What spawn() has the new process do."""
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    utils.HERE = here
+    with open("printed", "w", buffering=1) as sys.stdout:
+        sys.stderr = sys.stdout
+        sys.exit(train.main([str(arg) for arg in args]))
 
 
 def environment():

@@ -27,8 +27,8 @@ from conftest import (
     STEP,
     environment,
     equal,
-    fork,
     shell,
+    spawn,
 )
 from PIL import Image
 
@@ -609,7 +609,7 @@ def test_a_fifo_is_refused_and_not_waited_for(finished, one_cycle):
     folder, _ = finished
     (folder / "last.pt").unlink()
     os.mkfifo(folder / "last.pt")
-    process = fork("--model", one_cycle, "--dry-run", "--epochs", 2, "--resume")
+    process = spawn("--model", one_cycle, "--dry-run", "--epochs", 2, "--resume")
     process.join(30)
     process.kill()
     assert process.exitcode == 1 and "not a regular file" in Path("printed").read_text()
@@ -763,9 +763,7 @@ def test_a_seed_that_fails_ends_the_series(tmp_path, monkeypatch, main, one_cycl
 def test_what_ends_a_series_ends_its_seeds(tmp_path, main, one_cycle, seeds, ending):
     seeds("time.sleep(60)")
     normal = signal.default_int_handler if ending == signal.SIGINT else signal.SIG_DFL
-    before = signal.signal(ending, normal)  # the tests themselves may run under nohup
-    process = fork("--model", one_cycle, "--dry-run", "--runs", 9)
-    signal.signal(ending, before)
+    process = spawn("--model", one_cycle, "--dry-run", "--runs", 9, signals={ending: normal})
     children = wait_for_seeds(tmp_path, process)
     os.kill(process.pid, ending)
     process.join(30)
@@ -778,9 +776,8 @@ def test_what_ends_a_series_ends_its_seeds(tmp_path, main, one_cycle, seeds, end
 
 def test_nohup_holds(tmp_path, main, one_cycle, seeds):
     seeds("time.sleep(60)")
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    process = fork("--model", one_cycle, "--dry-run", "--runs", 9)
-    signal.signal(signal.SIGHUP, before)
+    process = spawn("--model", one_cycle, "--dry-run", "--runs", 9,
+                    signals={signal.SIGHUP: signal.SIG_IGN})
     wait_for_seeds(tmp_path, process)
     os.kill(process.pid, signal.SIGHUP)
     process.join(1)

@@ -13,7 +13,7 @@ import time
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import ONE_CYCLE, contents, equal, fork
+from conftest import ONE_CYCLE, contents, equal, spawn
 from torch import nn
 
 import train
@@ -276,7 +276,7 @@ def test_killed_at_random_moments_and_resumed_gives_the_bits_of_a_run_in_one_go(
     last = tmp_path / "cut" / "dry-run-seed0" / "last.pt"
     moments = random.Random(0)
     for epoch in range(1, 4):
-        process = fork(*command, "--out", "cut", "--resume")
+        process = spawn(*command, "--out", "cut", "--resume")
         deadline = time.monotonic() + 60
         while not last.exists() or len(utils.load(last)["rows"]) < epoch:
             assert process.is_alive() and time.monotonic() < deadline
