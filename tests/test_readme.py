@@ -1,8 +1,9 @@
 """README.md's blocks of code, as they stand, in a fresh copy of the repository."""
 
+import os
 import re
+import shlex
 import shutil
-from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 from conftest import ROOT, shell
@@ -60,34 +61,35 @@ def short(command):
     return command
 
 
-def run_command(command, folder):
-    script = f'python() {{ "$PYTHON" "$@"; }}; {short(command)}'
-    status, out, err = shell(script, folder, SLURM_ARRAY_TASK_ID="4")
+def run_command(command, folder, main):
+    """Trainings run in this process, which has imported torch already."""
+    first, *args = shlex.split(os.path.expandvars(short(command)))
+    if args[:1] == ["train.py"]:
+        os.chdir(folder)
+        status, out, err = main(*args[1:])
+    else:
+        status, out, err = shell(f'python() {{ "$PYTHON" "$@"; }}; {short(command)}', folder)
     assert status == 0, f"{command}\n{out}{err}"
 
 
-def run_block(block, folder):
-    """Trainings do not wait for each other, every other command waits for those before it."""
-    with ThreadPoolExecutor(2) as pool:
-        running = []
-        for command in commands(block):
-            first = command.split()[0]
-            assert first in COMMANDS, f"no command that is known here: {command}"
-            if first in LOOKED_AT:
-                assert re.fullmatch(LOOKED_AT[first], command), command
-                continue
-            if command.startswith("python train.py"):
-                running.append(pool.submit(run_command, command, folder))
-            else:
-                wait(running)
-                run_command(command, folder)
-    for each in running:
-        each.result()
+def run_block(block, folder, main):
+    for command in commands(block):
+        first = command.split()[0]
+        assert first in COMMANDS, f"no command that is known here: {command}"
+        if first in LOOKED_AT:
+            assert re.fullmatch(LOOKED_AT[first], command), command
+        else:
+            run_command(command, folder, main)
+
+
+@pytest.fixture(autouse=True)
+def cluster(monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
 
 
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.split("\n")[0])
-def test_a_block_of_commands_runs(copy, block):
-    run_block(block, copy)
+def test_a_block_of_commands_runs(copy, main, block):
+    run_block(block, copy, main)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=lambda block: block.split("\n")[-2])
@@ -108,7 +110,7 @@ def test_the_page_has_blocks_of_both_kinds_and_names_scripts_that_exist():
 @pytest.mark.parametrize("line", [
     "pyhton train.py", "pip install mnist", "cp model9.py mine.py",
     "python train.py --set augment.rotat=5", "python demo/predict.py nothing.jpg"])
-def test_a_line_that_does_not_run_is_noticed(copy, line):
+def test_a_line_that_does_not_run_is_noticed(copy, main, line):
     (block,) = blocks(f"```\n{line}\ncp model1.py another.py\n```\n")[1]
     with pytest.raises(AssertionError):
-        run_block(block, copy)
+        run_block(block, copy, main)
