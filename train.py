@@ -63,7 +63,8 @@ def train(state, recipe, train_set, test_set, part="test"):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            state.update_average(step=len(state.rates))
+            state.steps += 1
+            state.update_average(state.steps)
 
             losses.append(loss.detach() * len(labels))  # the last batch may be smaller
             correct.append((logits.argmax(dim=1) == labels).sum())
@@ -327,11 +328,11 @@ def make_optimizer(net, recipe, steps_per_epoch):
 
 
 def moving_average(net, decay):
-    """(average, update): a copy of `net`, and a function of the number of steps before, to be
-    called after each, that moves its weights and BatchNorm statistics towards the net's.
+    """(average, update): a copy of `net`, and a function of the number of steps taken, to be called
+    after each, that moves its weights and BatchNorm statistics towards the net's.
 
-    At first the decay is the smaller (1 + step) / (10 + step), TensorFlow's rule, so that the
-    random start is soon forgotten. Faster than torch's AveragedModel. Raises TypeError for complex
+    At first the decay is the smaller steps / (9 + steps), TensorFlow's rule, so that the random
+    start is soon forgotten. Faster than torch's AveragedModel. Raises TypeError for complex
     numbers."""
     average = copy.deepcopy(net)
     pairs = list(zip(tensors(average), tensors(net)))
@@ -342,8 +343,8 @@ def moving_average(net, decay):
     averages, values = [list(each) for each in zip(*floats)] or [[], []]
 
     @torch.no_grad()
-    def update(step):
-        get_ema_multi_avg_fn(min(decay, (1 + step) / (10 + step)))(averages, values, None)
+    def update(steps):
+        get_ema_multi_avg_fn(min(decay, steps / (9 + steps)))(averages, values, None)
         for ours, value in others:  # counters
             ours.copy_(value)
     return average, update
@@ -356,18 +357,19 @@ def tensors(net):
 
 def start(net, recipe, seed, steps_per_epoch):
     """What training changes, as named parts: net, average (what is judged), update_average,
-    optimizer, scheduler, generator (for batches() alone), rows (of metrics.csv) and rates (of every
-    step)."""
+    optimizer, scheduler, generator (for batches() alone), steps (how many were taken), rates (of
+    every step) and rows (of metrics.csv)."""
     average, update_average = moving_average(net, recipe["average"])
     optimizer, scheduler = make_optimizer(net, recipe, steps_per_epoch)
     return SimpleNamespace(net=net, average=average, update_average=update_average,
-                           optimizer=optimizer, scheduler=scheduler, rows=[], rates=[],
+                           optimizer=optimizer, scheduler=scheduler, steps=0, rates=[], rows=[],
                            generator=torch.Generator().manual_seed(seed))
 
 
 # ---- checkpoints -------------------------------------------------------------------------------
 def checkpoint(state):
-    """All that training goes on from. Rates and scheduler are not in it: they follow from rows."""
+    """All that training goes on from. Steps, rates and scheduler are not in it: they follow from
+    rows."""
     return dict(net=state.net.state_dict(), average=state.average.state_dict(),
                 optimizer=state.optimizer.state_dict()["state"], rows=state.rows,
                 generator=state.generator.get_state(), rng=torch.get_rng_state())
@@ -433,6 +435,7 @@ def restore(state, saved, steps_per_epoch):
         raise ValueError("the rates are not the schedule's")
     groups = state.optimizer.state_dict()["param_groups"]
     state.rows[:] = saved["rows"]
+    state.steps = len(state.rates)
     state.net.load_state_dict(saved["net"])
     state.average.load_state_dict(saved["average"])
     state.optimizer.load_state_dict(dict(state=saved["optimizer"], param_groups=groups))
@@ -481,7 +484,7 @@ def run(args, path, net_class, recipe, layout, template, data):
     with care_for(folder, path):
         if not state.rows:
             print_summary(net)
-        bar = tqdm(total=recipe["epochs"] * steps_per_epoch, initial=len(state.rates), unit="step",
+        bar = tqdm(total=recipe["epochs"] * steps_per_epoch, initial=state.steps, unit="step",
                    leave=False, disable=args.no_progress or None)  # None: unless in a terminal
         state.optimizer.register_step_post_hook(lambda *_: bar.update())
         with bar:

@@ -376,10 +376,10 @@ def batches(images, labels, batch_size, generator, augment):
 # ---- optimizer and scheduler -------------------------------------------------------------------
 class Muon(torch.optim.Optimizer):
     """MomentUm Orthogonalized by Newton-Schulz, by Keller Jordan
-    (https://kellerjordan.github.io/posts/muon): SGD with Nesterov momentum whose step for a weight
-    matrix is made orthogonal, so that it goes equally far in every direction. A convolution's
-    matrix is (outputs, inputs × window). BatchNorm's weights and the biases take plain steps, at
-    `vectors` times the rate and with `weight_decay`."""
+    (https://kellerjordan.github.io/posts/muon): SGD with Nesterov momentum, but the step of a
+    weight matrix is evened out by orthogonal(), so that it goes equally far in every direction. A
+    convolution's matrix is (outputs, inputs × window). BatchNorm's weights and the biases take
+    plain steps, at `vectors` times the rate and with `weight_decay`."""
 
     def __init__(self, params, lr=0.02, momentum=0.9, vectors=5.0, weight_decay=0.0):
         if not 0 <= momentum < 1:

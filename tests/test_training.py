@@ -145,7 +145,7 @@ def test_the_weight_average_moves_each_tensor_once_a_step_tied_ones_too():
                 parameter.normal_()
             net[1].running_mean.normal_()
             net[1].num_batches_tracked += 1
-        update(number)
+        update(number + 1)
         decay = min(0.7, (1 + number) / (10 + number))
         expected = {k: decay * expected[k] + (1 - decay) * net.state_dict()[k] for k in expected}
     for key, value in expected.items():
@@ -164,12 +164,12 @@ def test_what_cannot_be_averaged_is_refused(tmp_path, main):
 @pytest.mark.parametrize("average", [0.0, 0.9])
 def test_every_row_judges_the_average_after_each_step_was_averaged_once(one_cycle, average):
     state, recipe = begin(one_cycle, average=average)
-    steps, update = [], state.update_average
-    state.update_average = lambda step: (steps.append(step), update(step))
+    counts, update = [], state.update_average
+    state.update_average = lambda steps: (counts.append(steps), update(steps))
     for row in train.train(state, recipe, DIGITS, OTHERS):
         loss, accuracy, _ = utils.evaluate(state.average, *OTHERS)
         assert row["test_loss"] == round(loss, 6) and row["test_acc"] == accuracy
-    assert steps == list(range(20))
+    assert counts == list(range(1, 21))
     assert equal(state.average.state_dict(), state.net.state_dict()) == (average == 0.0)
 
 
