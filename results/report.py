@@ -3,7 +3,8 @@
     python results/report.py           writes what is out of date
     python results/report.py --check   writes nothing; exit status 1 if anything is out of date
 
-In README.md, RF.md, CHANGELOG.md and baselines/README.md a table stands between two comments:
+In README.md, RF.md, CHANGELOG.md and the READMEs of baselines/ and results/ a table stands between
+two comments:
 
     <!-- table: NAME -->
     <!-- end -->
@@ -33,7 +34,7 @@ import train  # noqa: E402
 import utils  # noqa: E402
 
 MODELS = ("model1", "model2", "model3")
-PAGES = ("README.md", "RF.md", "CHANGELOG.md", "baselines/README.md")
+PAGES = ("README.md", "RF.md", "CHANGELOG.md", "baselines/README.md", "results/README.md")
 # Test images whose label fewer than three of five people agreed with, according to "Pervasive Label
 # Errors in Test Sets" (https://arxiv.org/abs/2103.14749).
 DOUBTFUL = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
