@@ -469,18 +469,15 @@ def predict(net, images, recipe):
 
 # ---- receptive field ---------------------------------------------------------------------------
 def windows(output):
-    """The side in pixels of what a unit of `output` (784, C, ...) sees, the largest of all units;
-    image i of the 784 was NaN at pixel i."""
+    """The side in pixels of what a unit of `output` (56, C, ...) sees, the largest of all units;
+    image r of the 56 was NaN in row r, image 28 + c in column c."""
     reached = output.isnan()
     if output.dim() == 4:
         reached = reached.any(dim=1)  # the channels of a place see the same window
-    reached = reached.reshape(28, 28, -1)  # row and column of the pixel, unit
-    sides = []
-    for lines in (reached.any(dim=1), reached.any(dim=0)):  # (28, units)
-        first = lines.int().argmax(dim=0)
-        last = 27 - lines.flip(0).int().argmax(dim=0)
-        sides.append(torch.where(lines.any(dim=0), last - first + 1, 0).max().item())
-    return max(sides)
+    reached = reached.reshape(2, 28, -1)  # rows or columns, which of them, unit
+    first = reached.int().argmax(dim=1)
+    last = 27 - reached.flip(1).int().argmax(dim=1)
+    return torch.where(reached.any(dim=1), last - first + 1, 0).max().item()
 
 
 def geometry(module, side):
@@ -507,7 +504,8 @@ def receptive_field(net):
     layer, kernel, stride, padding: as the module says, "" where it does not
     output: its shape without the batch
     window: side of the square of pixels that reaches one of its units, clipped to the image.
-        Measured: of 784 images, image i is NaN at pixel i, and NaN spreads to what pixel i reaches
+        Measured: each of 56 images is NaN in one row or one column, and NaN spreads to whatever
+        these pixels reach
     theory, jump: side and distance of the windows on an image without edges, by the recurrence of
         https://distill.pub/2019/computing-receptive-fields; None unless the net is one chain of
         modules
@@ -515,8 +513,10 @@ def receptive_field(net):
     net = copy.deepcopy(net).cpu().eval()
     net = net.to(memory_format=torch.contiguous_format)
     rows, counted = [], set()
-    images = torch.zeros(784, 1, 28, 28, dtype=torch.double)
-    images.view(784, 784).fill_diagonal_(math.nan)
+    images = torch.zeros(56, 1, 28, 28, dtype=torch.double)
+    for line in range(28):
+        images[line, 0, line, :] = math.nan
+        images[28 + line, 0, :, line] = math.nan
     chain = dict(output=images, whole=True, side=28, theory=1, jump=1)
 
     def new_parameters(module):
@@ -525,7 +525,7 @@ def receptive_field(net):
         return sum(fresh.values())
 
     def record(module, inputs, output):
-        if not isinstance(output, torch.Tensor) or len(output) != 784:
+        if not isinstance(output, torch.Tensor) or len(output) != len(images):
             chain["whole"] = False
             return
         if not inputs or inputs[0] is not chain["output"]:  # a function between, or a keyword
