@@ -32,20 +32,20 @@ RECIPE = dict(
     epochs=15,
     batch_size=256,  # images a step
     optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # weights step as far in every direction
-                   vectors=6.7, weight_decay=5e-4),  # BatchNorm, biases: SGD at 6.7 times the rate
+                   vectors=6.7, weight_decay=5e-4),  # for BatchNorm, biases: 6.7 times the rate
     scheduler=dict(name="ReduceLROnPlateau",  # stepped once an epoch, watches the training loss
                    factor=0.5, patience=0, threshold=0.05),  # halve unless it fell by 5 %
     upright=True,  # one slant, place, size and contrast for all digits, in training and in test
     augment=dict(rotate=10, shift=1, scale=0.1,  # degrees, pixels, a fraction
-                 thickness=0.5, noise=0.2),  # pixels, a fraction of white; uniform within ±
-    plain_epochs=2,  # the last two epochs show the digits as they are
+                 thickness=0.5, noise=0.2),  # pixels, of white; uniform within ±, noise above 0
+    plain_epochs=2,  # the last two epochs are without augmentation
     label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
-    average=0.998,  # average = 0.998 average + 0.002 weights after each step; it is judged, saved
+    average=0.998,  # after each step: average = 0.998 average + 0.002 net; judged, saved: average
 )
 
 
 def conv_pool(in_channels, out_channels):
-    """3×3 convolution, 2×2 max pool, BatchNorm, ReLU. Behind the pool, BatchNorm and ReLU have a
+    """3×3 convolution, 2×2 max pool, BatchNorm, ReLU. After the pool, BatchNorm and ReLU have a
     quarter of the values to handle."""
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, 3, bias=False),

@@ -43,16 +43,17 @@ except KeyboardInterrupt:  # these imports take seconds
 
 # ---- the loop ----------------------------------------------------------------------------------
 def train(state, recipe, train_set, test_set, part="test"):
-    """Train state.net: the loop of this repository. Yields a row of metrics.csv after each epoch.
+    """Train state.net, epoch by epoch; after each, yield its row of metrics.csv.
 
-    state: from start(). train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64) on the
-    net's device. part: what the rows call test_set, "val" where it is held-out training images."""
+    state: what start() makes. train_set, test_set: (images (N, 28, 28) uint8, labels (N,) int64),
+    prepared, on the net's device. part: "test", or "val" where test_set is held-out training
+    images; the columns are named after it."""
     net, optimizer, scheduler = state.net, state.optimizer, state.scheduler
     epochs, batch_size, n = recipe["epochs"], recipe["batch_size"], len(train_set[0])
 
-    for epoch in range(len(state.rows) + 1, epochs + 1):
+    for epoch in range(len(state.rows) + 1, epochs + 1):  # a resumed run has rows already
         began = time.perf_counter()
-        losses, correct = [], []  # as tensors: .item() would wait for the device at every step
+        losses, correct = [], []  # a tensor a batch: .item() would make each step wait for the GPU
         augment = recipe["augment"] if epoch <= epochs - recipe["plain_epochs"] else {}
         net.train()
 
@@ -64,39 +65,40 @@ def train(state, recipe, train_set, test_set, part="test"):
             loss.backward()
             optimizer.step()
             state.steps += 1
-            state.update_average(state.steps)
+            state.update_average(state.steps)  # by number, because it starts out faster
 
-            losses.append(loss.detach() * len(labels))  # the last batch may be smaller
+            losses.append(loss.detach() * len(labels))  # a sum: the last batch may be smaller
             correct.append((logits.argmax(dim=1) == labels).sum())
-            state.rates.append(optimizer.param_groups[0]["lr"])
-            step_after_batch(scheduler)
+            state.rates.append(optimizer.param_groups[0]["lr"])  # for the plot
+            step_after_batch(scheduler)  # if it is OneCycleLR
 
         train_loss, train_acc = total(losses) / n, 100 * total(correct) / n
-        train_loss = round(train_loss, 6)  # as in metrics.csv, so that a resumed run steps alike
-        step_after_epoch(scheduler, train_loss)
 
         # What is judged is the moving average of the weights, not those of the last step.
         test_loss, test_acc, _ = utils.evaluate(state.average, *test_set)
-        state.rows.append({
-            "epoch": epoch, "train_loss": train_loss, "train_acc": round(train_acc, 4),
+        row = {
+            "epoch": epoch, "train_loss": round(train_loss, 6), "train_acc": round(train_acc, 4),
             f"{part}_loss": round(test_loss, 6), f"{part}_acc": round(test_acc, 4),
-            "lr": state.rates[-1], "seconds": round(time.perf_counter() - began, 2)})
-        yield state.rows[-1]
+            "lr": state.rates[-1], "seconds": round(time.perf_counter() - began, 2)}
+        step_after_epoch(scheduler, row["train_loss"])  # rounded, as a resumed run finds it
+        state.rows.append(row)
+        yield row
 
 
 def total(scalars):
-    """The sum of a list of tensors with one number each, in doubles, which MPS does not have."""
+    """The sum of a list of one-number tensors; on the CPU, because MPS has no doubles."""
     return torch.stack(scalars).cpu().double().sum().item()
 
 
 def step_after_batch(scheduler):
-    """Step OneCycleLR, whose length is counted in batches; step_after_epoch() has the others."""
+    """Step OneCycleLR, whose length is counted in batches. The others step after an epoch."""
     if isinstance(scheduler, OneCycleLR):
         scheduler.step()
 
 
 def step_after_epoch(scheduler, train_loss):
-    """Step a scheduler that goes by epochs. ReduceLROnPlateau watches the training loss alone."""
+    """Step a scheduler that goes by epochs. ReduceLROnPlateau watches the training loss, never the
+    test loss."""
     if isinstance(scheduler, ReduceLROnPlateau):
         scheduler.step(train_loss)
     elif not isinstance(scheduler, OneCycleLR):
@@ -191,43 +193,38 @@ def check_recipe(recipe, path):
     if recipe["deskew"] is True and recipe["upright"] is True:
         problems.append("upright deskews, too: leave out deskew")
     if not problems:
-        problems = check_schedule(recipe)
-        try:
-            utils.check_augment(recipe["augment"])
-        except ValueError as error:
-            problems.append(str(error))
+        problems = [*check_schedule(recipe), *utils.check_augment(recipe["augment"])]
     if problems:
         raise UserError(f"{path}: RECIPE: {'; '.join(problems)}", 2)
     return recipe
 
 
 def check_schedule(recipe):
-    """What is wrong with optimizer and scheduler and torch would not say, or not name."""
+    """Yield what is wrong with optimizer and scheduler and torch would not say, or not name."""
     optimizer, scheduler = recipe["optimizer"], recipe["scheduler"]
-    kind, problems = scheduler["name"], []
+    kind = scheduler["name"]
     if not isinstance(find_optimizer(optimizer["name"]), type):
-        problems.append(f"optimizer {optimizer['name']!r} is not in torch.optim")
+        yield f"optimizer {optimizer['name']!r} is not in torch.optim"
     if kind not in SCHEDULERS:
-        problems.append(f"scheduler {kind!r}, expected one of {', '.join(SCHEDULERS)}")
+        yield f"scheduler {kind!r}, expected one of {', '.join(SCHEDULERS)}"
     part, key = rate_of(recipe)
     if part == "scheduler" and "lr" in optimizer:
-        problems.append(f"{kind} sets the rate from {key}: leave out the optimizer's lr")
+        yield f"{kind} sets the rate from {key}: leave out the optimizer's lr"
     rate = recipe[part].get(key)  # when left out, torch has a default, or says that there is none
     if kind == "ByEpoch" and not is_rates(rate, recipe["epochs"]):
-        problems.append(f"scheduler.rates is {rate!r}, expected a list with a number above 0 for "
-                        f"each of {recipe['epochs']} epochs")
+        yield (f"scheduler.rates is {rate!r}, expected a list with a number above 0 for each of "
+               f"{recipe['epochs']} epochs")
     elif kind != "ByEpoch" and key in recipe[part] and not is_rate(rate):
-        problems.append(f"{part}.{key} is {rate!r}, expected a number above 0")
+        yield f"{part}.{key} is {rate!r}, expected a number above 0"
     if kind == "ReduceLROnPlateau" and scheduler.get("mode", "min") != "min":
-        problems.append(f"scheduler.mode is {scheduler['mode']!r}, expected 'min': the training "
-                        "loss is watched, and less of it is better")
+        yield (f"scheduler.mode is {scheduler['mode']!r}, expected 'min': the training loss is "
+               "watched, and less of it is better")
     if kind == "StepLR":
         gamma, size = scheduler.get("gamma", 0.1), scheduler.get("step_size", 1)
         if not is_rate(gamma):
-            problems.append(f"scheduler.gamma is {gamma!r}, expected a number above 0")
+            yield f"scheduler.gamma is {gamma!r}, expected a number above 0"
         if not is_count(size):
-            problems.append(f"scheduler.step_size is {size!r}, expected an integer of at least 1")
-    return problems
+            yield f"scheduler.step_size is {size!r}, expected an integer of at least 1"
 
 
 def rate_of(recipe):
@@ -300,7 +297,7 @@ def rehearse(source, net_class, recipe, n, device, part="test"):
 def check_output(source, net, noise):
     """Whether the output of `net` looks like a softmax's. Raises UserError (status 2) unless it is
     ten numbers an image."""
-    logits = net(utils.normalise(noise))
+    logits = net(utils.normalise(noise.unsqueeze(1).float()))
     shape, expected = tuple(logits.shape), (len(noise), 10)
     if shape != expected:
         raise UserError(f"{source}: Net maps images to {shape}, expected {expected}", 2)
@@ -319,9 +316,9 @@ def make_optimizer(net, recipe, steps_per_epoch):
     kwargs, schedule = dict(recipe["optimizer"]), dict(recipe["scheduler"])
     make_scheduler = SCHEDULERS[schedule.pop("name")]
     if make_scheduler is OneCycleLR:
-        total = recipe["epochs"] * steps_per_epoch
-        schedule["total_steps"] = total
-        if total * schedule.get("pct_start", 0) == 1:  # a rise of no steps: torch divides by zero
+        schedule["total_steps"] = recipe["epochs"] * steps_per_epoch
+        rise = schedule["total_steps"] * schedule.get("pct_start", 0)
+        if rise == 1:  # a rise of no steps: torch divides by zero
             schedule["pct_start"] += 1e-9
     optimizer = find_optimizer(kwargs.pop("name"))(net.parameters(), **kwargs)
     return optimizer, make_scheduler(optimizer, **schedule)
@@ -331,16 +328,15 @@ def moving_average(net, decay):
     """(average, update): a copy of `net`, and a function of the number of steps taken, to be called
     after each, that moves its weights and BatchNorm statistics towards the net's.
 
-    At first the decay is the smaller steps / (9 + steps), TensorFlow's rule, so that the random
-    start is soon forgotten. Faster than torch's AveragedModel. Raises TypeError for complex
-    numbers."""
+    The decay is steps / (9 + steps) while that is the smaller (TensorFlow's rule), so that the
+    random start is soon forgotten. Raises TypeError for complex weights."""
     average = copy.deepcopy(net)
-    pairs = list(zip(tensors(average), tensors(net)))
-    floats = [pair for pair in pairs if pair[1].is_floating_point()]
-    others = [pair for pair in pairs if not pair[1].is_floating_point()]
+    pairs = [*zip(average.parameters(), net.parameters()), *zip(average.buffers(), net.buffers())]
     if any(value.is_complex() for _, value in pairs):
         raise TypeError("complex weights cannot be averaged")
-    averages, values = [list(each) for each in zip(*floats)] or [[], []]
+    averages = [ours for ours, _ in pairs if ours.is_floating_point()]
+    values = [value for _, value in pairs if value.is_floating_point()]
+    others = [pair for pair in pairs if not pair[1].is_floating_point()]
 
     @torch.no_grad()
     def update(steps):
@@ -350,15 +346,10 @@ def moving_average(net, decay):
     return average, update
 
 
-def tensors(net):
-    """Parameters and buffers of `net`, each once, shared ones too."""
-    return [*net.parameters(), *net.buffers()]
-
-
 def start(net, recipe, seed, steps_per_epoch):
     """What training changes, as named parts: net, average (what is judged), update_average,
-    optimizer, scheduler, generator (for batches() alone), steps (how many were taken), rates (of
-    every step) and rows (of metrics.csv)."""
+    optimizer, scheduler, generator (of random numbers, for batches() alone), steps (how many were
+    taken), rates (of every step) and rows (of metrics.csv)."""
     average, update_average = moving_average(net, recipe["average"])
     optimizer, scheduler = make_optimizer(net, recipe, steps_per_epoch)
     return SimpleNamespace(net=net, average=average, update_average=update_average,
@@ -668,8 +659,6 @@ def run_seeds(args, argv, path, epochs, device):
                         f"{args.runs} runs done, about {left:.0f} min left)")
             unfinished = sum(len(read_accuracy(each.folder)) for each in running.values())
             bar.update(len(accuracies) * epochs + unfinished - bar.n)
-        bar.close()
-        say(describe_seeds(accuracies))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"{len(accuracies)} of {args.runs} runs are finished; add "
                                 "--resume to the same command to go on.") from None
@@ -681,15 +670,14 @@ def run_seeds(args, argv, path, epochs, device):
             seed.child.wait()
             with contextlib.suppress(OSError):
                 seed.folder.rmdir()  # if nothing was written
+    say(describe_seeds(accuracies))
 
 
 @contextlib.contextmanager
 def endings_as_ctrl_c():
     """A request to end and a closed terminal end the series as Ctrl-C does, with its seeds."""
-    def interrupt(number, frame):
-        raise KeyboardInterrupt
     endings = [getattr(signal, kind) for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)]
-    handlers = {ending: signal.signal(ending, interrupt) for ending in endings
+    handlers = {ending: signal.signal(ending, signal.default_int_handler) for ending in endings
                 if signal.getsignal(ending) != signal.SIG_IGN}  # as nohup has it
     try:
         yield

@@ -10,7 +10,6 @@ import io
 import math
 import os
 import socket
-import stat
 import sys
 import time
 import zipfile
@@ -113,19 +112,16 @@ def find_mnist(data_dir=None):
 
 
 def read_raw(path):
-    """The bytes of a raw MNIST file. Raises UserError if they are not exactly the published ones;
-    the size is compared first, because a wrong file may be too large to read."""
+    """The bytes of a raw MNIST file. Raises UserError if they are not exactly the published
+    ones."""
     size, md5 = RAW_FILES[path.name]
-    found = path.stat().st_size
-    described = f"{found} bytes"
-    if found == size:
-        data = path.read_bytes()
-        digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
-        if digest == md5:
-            return torch.frombuffer(bytearray(data), dtype=torch.uint8)
-        described += f", MD5 {digest}"
-    raise UserError(f"{path} is damaged: {described}, expected {size} bytes, MD5 {md5}. "
-                    "Delete it and run again.")
+    with open(path, "rb") as file:
+        data = file.read(size + 1)  # no more, because a wrong file may be too large to read
+    digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if digest != md5:
+        raise UserError(f"{path} is damaged: {path.stat().st_size} bytes, MD5 {digest}, expected "
+                        f"{size} bytes, MD5 {md5}. Delete it and run again.")
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
 def load_mnist(root, train):
@@ -215,19 +211,15 @@ def upright(images):
 
 
 def normalise(images):
-    """uint8 images (B, 28, 28) as floats (B, 1, 28, 28) of zero mean and unit variance."""
-    return standardise(images.unsqueeze(1).float())
-
-
-def standardise(images):
     """Float images on the scale 0..255 to zero mean and unit variance, in place."""
     return images.sub_(255 * MEAN).div_(255 * STD)
 
 
 # ---- augmentation and batches ------------------------------------------------------------------
 def affine_matrix(angle, shift_x, shift_y, scale, shear):
-    """Output-to-input matrices (N, 2, 3) from five tensors (N,): angle and shear in degrees, shifts
-    in pixels, scale a factor, as in torchvision.transforms.functional.affine, shear along x."""
+    """Matrices (N, 2, 3) by which warp() finds where in the input each pixel of the output lies,
+    from five tensors (N,): angle and shear in degrees, shifts in pixels, scale a factor, as in
+    torchvision.transforms.functional.affine, shear along x."""
     cos, sin = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
     slope = torch.tan(torch.deg2rad(shear))
     matrix = torch.stack([cos - sin * slope, cos * slope + sin, -sin, cos], dim=1).view(-1, 2, 2)
@@ -248,19 +240,20 @@ def steps_of(augment):
 
 
 def check_augment(augment):
-    """Raise ValueError unless `augment` has strengths of AUGMENTATIONS within their bounds."""
+    """Yield what is wrong: a name that AUGMENTATIONS does not have, a strength out of bounds."""
     for step in steps_of(augment):
         for name, strength in step.items():
             if name not in AUGMENTATIONS:
-                raise ValueError(f"augment has {name!r}, expected any of "
-                                 f"{', '.join(AUGMENTATIONS)}")
+                yield f"augment has {name!r}, expected any of {', '.join(AUGMENTATIONS)}"
+                continue
             highest, unit = AUGMENTATIONS[name]
             if not 0 <= strength <= highest:
-                raise ValueError(f"augment: {name} is {strength}, expected 0 to {highest} ({unit})")
+                yield f"augment: {name} is {strength}, expected 0 to {highest} ({unit})"
 
 
 def draw_affine(n, augment, generator):
-    """n random matrices (n, 2, 3), every parameter uniform within ± its strength; None for none.
+    """n random matrices (n, 2, 3), every parameter uniform within ± its strength; None if nothing
+    is to be moved.
     augment: a dict with any of rotate, shear (degrees), shift (pixels), scale (a fraction)."""
     rotate, shift, scale, shear = (augment.get(name, 0)
                                    for name in ("rotate", "shift", "scale", "shear"))
@@ -281,7 +274,7 @@ def chain(first, second):
 
 def change_thickness(images, pixels):
     """Float images (B, 1, 28, 28) with strokes thicker by `pixels` (B,), thinner where negative,
-    at most 1: a mixture with the most, or the least, of each 2×2 pixels."""
+    at most 1: mixed with the brightest (thinner: the darkest) of each 2×2 pixels."""
     padded = F.pad(images, (1, 0, 1, 0))
     above, below = padded[:, :, :-1], padded[:, :, 1:]  # F.max_pool2d does this ten times slower
     most, least = torch.maximum(above, below), torch.minimum(above, below)
@@ -310,15 +303,16 @@ def warp(images, thetas):
     the sampler of Spatial Transformer Networks (https://arxiv.org/abs/1506.02025)."""
     centres = CENTRES.to(images.device)
     x, y = centres.repeat(28), centres.repeat_interleave(28)
-    grid = thetas @ torch.stack([x, y, torch.ones_like(x)])  # (B, 2, 784). F.affine_grid does the
-    grid = grid.view(-1, 2, 28, 28).permute(0, 2, 3, 1)  # same, but slowly: one product an image
+    # As F.affine_grid, but without its slow product for each image.
+    grid = thetas @ torch.stack([x, y, torch.ones_like(x)])  # (B, 2, 784)
+    grid = grid.view(-1, 2, 28, 28).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 def draw_step(n, step, generator):
-    """Random numbers for a step of augmentation of n images: matrices (n, 2, 3), or None for none,
-    and the other changes' strengths {name: (n,)}. Each is uniform within ± what `step` has, noise
-    from 0 to it. With p=0.5 in `step` about half of the images are left as they are."""
+    """Random numbers for n images and one dict of `augment`: matrices (n, 2, 3), or None if nothing
+    is to be moved, and the other changes' strengths {name: (n,)}. Each is uniform within ± what
+    `step` has, noise from 0 to it. With p=0.5 about half of the images are left as they are."""
     def uniform(name):
         return step.get(name, 0) * (2 * torch.rand(n, generator=generator) - 1)
 
@@ -341,9 +335,9 @@ def draw_step(n, step, generator):
 
 def batches(images, labels, batch_size, generator, augment):
     """One epoch: yields normalised images (B, 1, 28, 28) and labels (B,), every image once; the
-    last batch may be smaller. images (N, 28, 28) uint8 and labels (N,) lie on the device,
-    `generator` on the CPU; it serves nothing else, so that order and transforms depend on its seed
-    alone, not on the device nor on dropout.
+    last batch may be smaller. images (N, 28, 28) uint8 and labels (N,) lie on the device.
+    `generator`, of random numbers, lies on the CPU and serves nothing else: order and transforms
+    depend on its seed alone, not on the device or dropout.
 
     augment: a dict of strengths, or a list of such dicts, one step after the other. The affine
     transforms of all steps come first, in a single resampling; torchvision resamples in each."""
@@ -370,7 +364,7 @@ def batches(images, labels, batch_size, generator, augment):
                 batch = change_light(batch, change["brightness"][part], change["contrast"][part])
             if "noise" in change:
                 batch = add_noise(batch, change["noise"][part], generator)
-        yield standardise(batch), labels[order[part]]
+        yield normalise(batch), labels[order[part]]
 
 
 # ---- optimizer and scheduler -------------------------------------------------------------------
@@ -401,12 +395,13 @@ class Muon(torch.optim.Optimizer):
                 if not is_matrix:
                     gradient = gradient.add(weight, alpha=group["weight_decay"])
                     rate = rate * group["vectors"]
-                momentum = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-                momentum.mul_(group["momentum"]).add_(gradient)
-                step = gradient.add(momentum, alpha=group["momentum"])
+                velocity = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+                velocity.mul_(group["momentum"]).add_(gradient)
+                step = gradient.add(velocity, alpha=group["momentum"])
                 if is_matrix:
                     matrix = orthogonal(step.flatten(1))
-                    rate = rate * max(1, matrix.shape[0] / matrix.shape[1]) ** 0.5
+                    outputs, inputs = matrix.shape
+                    rate = rate * max(1, outputs / inputs) ** 0.5  # tall matrices step further
                     step = matrix.view_as(weight)
                 weight.sub_(step, alpha=rate)
 
@@ -437,15 +432,15 @@ class ByEpoch(torch.optim.lr_scheduler.LRScheduler):
 # ---- evaluation --------------------------------------------------------------------------------
 @torch.inference_mode()
 def forward(net, images, batch_size=500):
-    """Logits (N, 10) of `net`, set to eval mode, for images as as_uint8() takes them."""
+    """Logits (N, 10) of `net`, set to eval mode, for prepared images; see as_uint8()."""
     net.eval()
-    batches = as_uint8(images).split(batch_size)
-    return torch.cat([net(normalise(batch)) for batch in batches])
+    parts = as_uint8(images).unsqueeze(1).split(batch_size)
+    return torch.cat([net(normalise(part.float())) for part in parts])
 
 
 def evaluate(net, images, labels):
     """Mean cross-entropy, accuracy in percent, and predicted digits (N,) of `net` for images as
-    as_uint8() takes them, prepared already (deskewed, if the recipe says so)."""
+    as_uint8() takes them, prepared already, as prepare() leaves them."""
     logits = forward(net, images)
     predictions = logits.argmax(dim=1)
     accuracy = 100 * (predictions == labels).sum().item() / len(labels)
@@ -472,8 +467,6 @@ def windows(output):
     """The side in pixels of what a unit of `output` (56, C, ...) sees, the largest of all units;
     image r of the 56 was NaN in row r, image 28 + c in column c."""
     reached = output.isnan()
-    if output.dim() == 4:
-        reached = reached.any(dim=1)  # the channels of a place see the same window
     reached = reached.reshape(2, 28, -1)  # rows or columns, which of them, unit
     first = reached.int().argmax(dim=1)
     last = 27 - reached.flip(1).int().argmax(dim=1)
@@ -517,7 +510,7 @@ def receptive_field(net):
     for line in range(28):
         images[line, 0, line, :] = math.nan
         images[28 + line, 0, :, line] = math.nan
-    chain = dict(output=images, whole=True, side=28, theory=1, jump=1)
+    so_far = dict(output=images, whole=True, side=28, theory=1, jump=1)
 
     def new_parameters(module):
         fresh = {id(p): p.numel() for p in module.parameters() if id(p) not in counted}
@@ -526,39 +519,39 @@ def receptive_field(net):
 
     def record(module, inputs, output):
         if not isinstance(output, torch.Tensor) or len(output) != len(images):
-            chain["whole"] = False
+            so_far["whole"] = False
             return
-        if not inputs or inputs[0] is not chain["output"]:  # a function between, or a keyword
-            chain["whole"] = False
-        kernel, stride, padding, dilation = geometry(module, chain["side"]) or ("", "", "", 1)
+        if not inputs or inputs[0] is not so_far["output"]:  # a function between, or a keyword
+            so_far["whole"] = False
+        kernel, stride, padding, dilation = geometry(module, so_far["side"]) or ("", "", "", 1)
         if kernel:
-            chain["theory"] += (kernel - 1) * dilation * chain["jump"]
-            chain["jump"] *= stride
+            so_far["theory"] += (kernel - 1) * dilation * so_far["jump"]
+            so_far["jump"] *= stride
         if isinstance(module, nn.Linear):  # sees the whole map
-            chain["theory"] += (chain["side"] - 1) * chain["jump"]
-            chain["side"] = 1
+            so_far["theory"] += (so_far["side"] - 1) * so_far["jump"]
+            so_far["side"] = 1
         if output.dim() == 4:
-            chain["side"] = output.shape[-1]
-        chain["output"] = output
+            so_far["side"] = output.shape[-1]
+        so_far["output"] = output
         window, parameters = windows(output), new_parameters(module)
         looks = kernel or isinstance(module, nn.Linear)
         if rows and not looks and window == rows[-1]["window"]:
             rows[-1]["parameters"] += parameters
             return
         rows.append(dict(layer=type(module).__name__, kernel=kernel, stride=stride, padding=padding,
-                         output=tuple(output.shape[1:]), window=window, theory=chain["theory"],
-                         jump=chain["jump"], parameters=parameters))
+                         output=tuple(output.shape[1:]), window=window, theory=so_far["theory"],
+                         jump=so_far["jump"], parameters=parameters))
 
     for module in net.modules():
         if not list(module.children()):
             module.register_forward_hook(record)
     logits = net.double()(images)
-    if logits is not chain["output"]:
-        chain["whole"] = False
-    rows.append(dict(layer="logits", kernel="", stride="", padding="", theory=chain["theory"],
-                     output=tuple(logits.shape[1:]), window=windows(logits), jump=chain["jump"],
+    if logits is not so_far["output"]:
+        so_far["whole"] = False
+    rows.append(dict(layer="logits", kernel="", stride="", padding="", theory=so_far["theory"],
+                     output=tuple(logits.shape[1:]), window=windows(logits), jump=so_far["jump"],
                      parameters=new_parameters(net)))
-    if not chain["whole"]:
+    if not so_far["whole"]:
         for row in rows:
             row.update(theory=None, jump=None)
     return rows
@@ -629,22 +622,18 @@ def save(path, state):
 def load(path):
     """What save() wrote, on the CPU. Raises UserError if it is missing, damaged or foreign. The
     zip's checksums come first, because torch.load ignores them; weights_only runs no code."""
+    if os.path.exists(path) and not os.path.isfile(path):  # a fifo would wait for ever
+        raise UserError(f"{path} is not a regular file")
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # a fifo would wait for ever
-            raise UserError(f"{path} is not a regular file")
         with zipfile.ZipFile(path) as archive:
-            packed = [member for member in archive.infolist() if member.compress_type]
-            if packed:  # torch stores; what is compressed may unpack to any size
-                raise zipfile.BadZipFile("compressed")
-            if archive.testzip():
-                raise zipfile.BadZipFile("wrong checksum")
+            packed = any(member.compress_type for member in archive.infolist())
+            if packed or archive.testzip():  # torch packs nothing; what is may unpack to any size
+                raise zipfile.BadZipFile
         return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such checkpoint") from None
     except PermissionError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except UserError:
-        raise
     except Exception:  # zipfile, pickle and torch have a dozen kinds for damaged files
         raise UserError(f"{path} is damaged or not a checkpoint of train.py") from None
 

@@ -182,7 +182,7 @@ def test_without_augmentation_its_images_are_ours(mnist):
     theirs = list(classic_train.make_loader(mnist, False, {}, part=40))  # 250 images
     assert [len(batch) for _, batch in theirs] == [64, 64, 64, 58]
     torch.testing.assert_close(torch.cat([images for images, _ in theirs]),
-                               utils.normalise(ours[:250]))
+                               utils.normalise(ours[:250].unsqueeze(1).float()))
     assert torch.equal(torch.cat([batch for _, batch in theirs]), labels[:250])
 
 

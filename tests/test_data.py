@@ -52,7 +52,8 @@ def test_normalise_is_torchvisions_to_tensor_and_normalize():
     image = some_images(1)
     transform = transforms.Compose([transforms.ToTensor(),
                                     transforms.Normalize((utils.MEAN,), (utils.STD,))])
-    torch.testing.assert_close(utils.normalise(image)[0], transform(TF.to_pil_image(image)))
+    ours = utils.normalise(image.float())
+    torch.testing.assert_close(ours, transform(TF.to_pil_image(image)))
 
 
 @pytest.mark.parametrize("damage", ["short", "long", "altered", "a terabyte"])
@@ -189,8 +190,7 @@ def test_each_strength_bounds_its_own_parameter(name):
 @pytest.mark.parametrize("wrong", [dict(flip=1), dict(rotate=-1), dict(scale=1),
                                    dict(shift=float("nan"))])
 def test_unknown_or_impossible_strength_is_refused(wrong):
-    with pytest.raises(ValueError, match="augment"):
-        utils.check_augment(wrong)
+    assert next(utils.check_augment(wrong)).startswith("augment")
 
 
 def test_strokes_grow_to_the_most_and_shrink_to_the_least_of_each_2x2_pixels():
@@ -280,7 +280,7 @@ def test_steps_of_a_recipe_are_taken_one_after_the_other():
     turn, _ = utils.draw_step(50, first, generator)
     move, light = utils.draw_step(50, second, generator)
     expected = utils.change_light(utils.warp(images, utils.chain(turn, move)), **light)
-    torch.testing.assert_close(batch, utils.standardise(expected))
+    torch.testing.assert_close(batch, utils.normalise(expected))
 
 
 # ---- batches -----------------------------------------------------------------------------------
@@ -294,7 +294,7 @@ def test_an_epoch_has_every_image_once_with_its_own_label():
     images, labels, batches = epoch(seed=5)
     assert [len(batch[1]) for batch in batches] == [128] * 7 + [104]
     assert sorted(labels.tolist()) == list(range(1000)) and labels.tolist() != list(range(1000))
-    assert torch.equal(images, utils.normalise(some_images(1000)[labels]))
+    assert torch.equal(images, utils.normalise(some_images(1000)[labels].unsqueeze(1).float()))
 
 
 def test_order_and_transforms_depend_on_the_seed_alone():
@@ -358,7 +358,7 @@ def test_raw_images_may_be_bytes_or_floats_and_stay_as_they_are(recipe):
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10)).eval()
     prepared = utils.prepare(images, recipe)
     loss, _, guesses = utils.evaluate(net, prepared, labels)
-    expected = net(utils.normalise(prepared)).softmax(dim=1)
+    expected = net(utils.normalise(prepared.unsqueeze(1).float())).softmax(dim=1)
     for raw in (images, images.unsqueeze(1), floats(images), floats(images).squeeze(1).double()):
         before = raw.clone()
         assert torch.equal(utils.prepare(raw, recipe), prepared)

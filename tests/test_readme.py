@@ -4,10 +4,14 @@ import os
 import re
 import shlex
 import shutil
+import sys
 
 import pytest
 from conftest import ROOT, shell
 from PIL import Image, ImageDraw, ImageFont
+
+sys.path.insert(0, str(ROOT / "demo"))
+import predict  # noqa: E402
 
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 # What may begin a command. These are not run, because they install or take minutes: looked at only.
@@ -62,11 +66,13 @@ def short(command):
 
 
 def run_command(command, folder, main):
-    """Trainings run in this process, which has imported torch already."""
-    first, *args = shlex.split(os.path.expandvars(short(command)))
+    """train.py and predict.py run in this process, which has imported torch already."""
+    _, *args = shlex.split(os.path.expandvars(short(command)))
+    os.chdir(folder)
     if args[:1] == ["train.py"]:
-        os.chdir(folder)
         status, out, err = main(*args[1:])
+    elif args[:1] == ["demo/predict.py"] and "*" not in command:
+        status, out, err = predict.main(args[1:]), "", ""
     else:
         status, out, err = shell(f'python() {{ "$PYTHON" "$@"; }}; {short(command)}', folder)
     assert status == 0, f"{command}\n{out}{err}"
