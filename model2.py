@@ -17,13 +17,19 @@ Analysis
     hands 32 numbers to a linear layer. Preparation brings all digits not only to one slant but to
     one place, size and contrast. Muon takes the place of SGD, and the average of the weights is
     what gets judged.
-    Held out, on two folds, the cross-entropy is 0.0343 and 0.0361; with SGD (rate 0.2, not
-    tuned) in place of Muon 0.0367 and 0.0397; trained without preparation, 0.0389 on the first.
+    What each ingredient is worth, by the held-out cross-entropy, the mean of two folds:
+        0.0352  as it is
+        0.0398  trained without preparation
+        0.0388  without augmentation
+        0.0384  without the two plain epochs at the end
+        0.0382  with SGD (rate 0.2, not tuned) in place of Muon
+        0.0337  with OneCycleLR in place of ReduceLROnPlateau
     Smaller: with channels of 10 22 22 22 22 32, 3,938 parameters, the same recipe reaches
     99.50 ± 0.05 % (n=20) on the test set, and 18 of 20 seeds hold the target. So the border is
     about here. Larger: 5,790 parameters, 99.56 ± 0.04 % (n=20), 20 of 20.
     ReduceLROnPlateau, told to halve the rate whenever an epoch's training loss is not 5 % below the
-    lowest so far, leaves it alone for about four epochs and then brings it down in steps.
+    lowest so far, leaves it alone for about four epochs and then brings it down in steps. It needs
+    no length of the run beforehand; OneCycleLR does, and is a little better for it.
 """
 
 from torch import nn

@@ -273,20 +273,21 @@ def experiments_table(names):
         chosen |= dict.fromkeys(matching)
 
     lines, reference = [], next(iter(chosen))
+    model = reference.partition(":")[0]  # "Model 3" of "Model 3: as it is"
     for name in chosen:
         both = [key for key in runs[name] if key in runs[reference]]
         if not both:
             raise ValueError(f"{name!r} and {reference!r} have no seed and fold in common")
         losses, accuracies = zip(*(runs[name][key] for key in both))
-        line = [name, f"{statistics.mean(losses):.4f}", "", f"{statistics.mean(accuracies):.2f} %",
-                "", len(both)]
+        line = [name.removeprefix(f"{model}: "), f"{statistics.mean(losses):.4f}", "",
+                f"{statistics.mean(accuracies):.2f} %", "", len(both)]
         if name != reference:
             their_losses, their_accuracies = zip(*(runs[reference][key] for key in both))
             line[2] = difference(losses, their_losses, places=4)
             line[4] = difference(accuracies, their_accuracies, places=2)
         lines.append(line)
-    return utils.table(("held out", "cross-entropy", "difference", "accuracy", "difference",
-                        "pairs"), lines)
+    return utils.table((f"{model}, held out", "cross-entropy", "difference", "accuracy",
+                        "difference", "pairs"), lines)
 
 
 def difference(ours, theirs, places):
