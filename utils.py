@@ -697,13 +697,16 @@ def mistakes(images, labels, predictions, title, most=60):
     """Figure of the first misclassified of images (N, 28, 28): index: true label → prediction."""
     wrong = (predictions != labels).nonzero().flatten().tolist()
     lines = max(1, math.ceil(min(len(wrong), most) / 10))
-    figure = new_figure(figsize=(10, 0.8 + 1.2 * lines))
     shown = f"the first {most}: " if len(wrong) > most else ""
-    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → guess")
-    panels = figure.subplots(lines, 10, squeeze=False).flatten()
-    for axes in panels:
-        axes.axis("off")
-    for axes, i in zip(panels, wrong):
-        axes.imshow(images[i].numpy(), cmap="gray_r", vmin=0, vmax=255)
-        axes.set_title(f"{i}: {labels[i]} → {predictions[i]}", fontsize=8)
+    figure = new_figure(figsize=(10, 0.8 + 1.13 * lines))
+    axes = figure.add_subplot(  # a cell of 36×40 for each
+        title=f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → guess")
+    axes.axis("off")
+    for place, i in enumerate(wrong[:most]):
+        left, top = 36 * (place % 10), 40 * (place // 10)
+        axes.imshow(images[i].numpy(), cmap="gray_r", vmin=0, vmax=255,
+                    extent=(left, left + 28, top + 28, top))
+        axes.text(left + 14, top - 2, f"{i}: {labels[i]} → {predictions[i]}", ha="center",
+                  fontsize=8)
+    axes.set(xlim=(0, 352), ylim=(40 * lines - 8, -10))
     return figure

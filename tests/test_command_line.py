@@ -117,16 +117,18 @@ def test_mistakes_shows_the_wrong_ones_with_index_true_label_and_prediction():
     images, labels = utils.rendered_digits(30, seed=0)
     predictions = labels.clone()
     predictions[7], predictions[20] = (labels[7] + 1) % 10, (labels[20] + 5) % 10
-    figure = utils.mistakes(images, labels, predictions, "a title")
-    shown = [axes for axes in figure.axes if axes.images]
-    titles = [axes.get_title() for axes in shown]
-    assert titles == [f"{i}: {labels[i]} → {predictions[i]}" for i in (7, 20)]
-    assert (shown[1].images[0].get_array() == images[20].numpy()).all()
-    assert "2 of 30 wrong" in figure.get_suptitle()
-    many = utils.mistakes(images, labels, (labels + 1) % 10, "", most=20)
-    assert len([axes for axes in many.axes if axes.images]) == 20
-    assert "the first 20" in many.get_suptitle()
-    assert "0 of 30 wrong" in utils.mistakes(images, labels, labels, "").get_suptitle()
+    (axes,) = utils.mistakes(images, labels, predictions, "a title").axes
+    texts = [text.get_text() for text in axes.texts]
+    assert texts == [f"{i}: {labels[i]} → {predictions[i]}" for i in (7, 20)]
+    assert (axes.images[1].get_array() == images[20].numpy()).all()
+    left, right, _, top = axes.images[1].get_extent()
+    x, y = axes.texts[1].get_position()
+    assert left < x < right and y < top  # above its own image: the axis points down
+    assert "a title" in axes.get_title() and "2 of 30 wrong" in axes.get_title()
+    (many,) = utils.mistakes(images, labels, (labels + 1) % 10, "", most=20).axes
+    assert len(many.images) == 20 and "the first 20" in many.get_title()
+    (none,) = utils.mistakes(images, labels, labels, "").axes
+    assert "0 of 30 wrong" in none.get_title() and not none.images
 
 
 @pytest.mark.parametrize("accuracies, size, verdict", [

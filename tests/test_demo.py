@@ -145,9 +145,9 @@ def drawn(text, size=100, pen=9, ink=(20, 30, 120), paper="white", margin=60):
 def test_made_photos_are_read(test_set):
     images, labels = (part.numpy() for part in test_set)
     rng = np.random.default_rng(0)
-    chosen = rng.choice(len(images), 80, replace=False)
+    chosen = rng.choice(len(images), 50, replace=False)
     wrong = [int(i) for i in chosen if read(made_photo([images[i]], rng)) != str(labels[i])]
-    assert len(wrong) <= 2, f"misread test digits: {wrong}"
+    assert len(wrong) <= 1, f"misread test digits: {wrong}"
 
 
 def test_numbers_are_read_from_left_to_right(test_set):
