@@ -37,7 +37,7 @@ from torch import nn
 RECIPE = dict(
     epochs=15,
     batch_size=256,  # images a step
-    optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # weights step as far in every direction
+    optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # evens out each matrix's step: utils.py
                    vectors=6.7, weight_decay=5e-4),  # for BatchNorm, biases: 6.7 times the rate
     scheduler=dict(name="ReduceLROnPlateau",  # stepped once an epoch, watches the training loss
                    factor=0.5, patience=0, threshold=0.05),  # halve unless it fell by 5 %

@@ -65,12 +65,12 @@ def train(state, recipe, train_set, test_set, part="test"):
             loss.backward()
             optimizer.step()
             state.steps += 1
-            state.update_average(state.steps)  # by number, because it starts out faster
+            state.update_average(state.steps)  # the average follows faster in the first steps
 
             losses.append(loss.detach() * len(labels))  # a sum: the last batch may be smaller
             correct.append((logits.argmax(dim=1) == labels).sum())
             state.rates.append(optimizer.param_groups[0]["lr"])  # for the plot
-            step_after_batch(scheduler)  # if it is OneCycleLR
+            step_after_batch(scheduler)  # only OneCycleLR steps here
 
         train_loss, train_acc = total(losses) / n, 100 * total(correct) / n
 
@@ -80,7 +80,7 @@ def train(state, recipe, train_set, test_set, part="test"):
             "epoch": epoch, "train_loss": round(train_loss, 6), "train_acc": round(train_acc, 4),
             f"{part}_loss": round(test_loss, 6), f"{part}_acc": round(test_acc, 4),
             "lr": state.rates[-1], "seconds": round(time.perf_counter() - began, 2)}
-        step_after_epoch(scheduler, row["train_loss"])  # rounded, as a resumed run finds it
+        step_after_epoch(scheduler, row["train_loss"])  # rounded, as --resume replays it
         state.rows.append(row)
         yield row
 
@@ -171,8 +171,9 @@ def load_model_file(name, flag="--model"):
     except (Exception, SystemExit) as error:
         raise UserError(f"{path}: reading it raised {describe(error)}", 2) from error
     net_class, recipe = getattr(module, "Net", None), getattr(module, "RECIPE", None)
-    if not isinstance(recipe, dict) or not isinstance(net_class, type):
-        missing = "Net" if isinstance(recipe, dict) else "RECIPE"
+    has_net = isinstance(net_class, type) and issubclass(net_class, torch.nn.Module)
+    if not isinstance(recipe, dict) or not has_net:
+        missing = "Net(nn.Module)" if isinstance(recipe, dict) else "RECIPE"
         raise UserError(f"{path} has no {missing}; a model file defines a dict RECIPE and a class "
                         "Net(nn.Module), like model3.py", 2)
     return path, net_class, check_recipe(recipe, path)
@@ -189,7 +190,8 @@ def check_recipe(recipe, path):
                 for key in recipe if key not in RECIPE_KEYS]
     for key, (fits, expected) in RECIPE_KEYS.items():
         if not fits(recipe.get(key)):
-            problems.append(f"{key!r} is {recipe.get(key, 'missing')!r}, expected {expected}")
+            found = repr(recipe[key]) if key in recipe else "missing"
+            problems.append(f"{key!r} is {found}, expected {expected}")
     if recipe["deskew"] is True and recipe["upright"] is True:
         problems.append("upright deskews, too: leave out deskew")
     if not problems:
@@ -216,6 +218,12 @@ def check_schedule(recipe):
                f"{recipe['epochs']} epochs")
     elif kind != "ByEpoch" and key in recipe[part] and not is_rate(rate):
         yield f"{part}.{key} is {rate!r}, expected a number above 0"
+    if kind == "OneCycleLR":
+        for key in ("pct_start", "div_factor", "final_div_factor"):
+            if not is_rate(scheduler.get(key, 1)):
+                yield f"scheduler.{key} is {scheduler[key]!r}, expected a number above 0"
+        for key in scheduler.keys() & {"total_steps", "epochs", "steps_per_epoch"}:
+            yield f"scheduler.{key} follows from epochs and batch_size: leave it out"
     if kind == "ReduceLROnPlateau" and scheduler.get("mode", "min") != "min":
         yield (f"scheduler.mode is {scheduler['mode']!r}, expected 'min': the training loss is "
                "watched, and less of it is better")
@@ -266,9 +274,9 @@ def rehearse(source, net_class, recipe, n, device, part="test"):
     Returns the memory layout in which the net works and what its checkpoints look like. Raises
     UserError (status 2) that names `source`; its cause is an exception of the net's own."""
     try:  # torch alone knows what its optimizers and schedulers take
-        make_optimizer(torch.nn.Linear(1, 1), recipe, steps_per_epoch=10)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{source}: RECIPE: {error}", 2) from None
+        try_recipe(recipe, device)
+    except Exception as error:
+        raise UserError(f"{source}: RECIPE: {describe(error)}", 2) from None
     sizes = {recipe["batch_size"], n % recipe["batch_size"] or recipe["batch_size"]}
     layouts = [torch.contiguous_format]
     if device.type == "cpu":  # faster there, except for a net that asks for views of its maps; on
@@ -294,13 +302,26 @@ def rehearse(source, net_class, recipe, n, device, part="test"):
                     f"{describe(failure)}", 2) from failure
 
 
+def try_recipe(recipe, device):
+    """Step optimizer and scheduler of a recipe; raises whatever torch raises. A plateau as long as
+    the run has the rate fall, which is when some wrong values show."""
+    probe = torch.nn.Linear(1, 1).to(device)
+    optimizer, scheduler = make_optimizer(probe, recipe, steps_per_epoch=10)
+    probe(torch.ones(1, 1, device=device)).sum().backward()
+    optimizer.step()
+    step_after_batch(scheduler)
+    for _ in range(min(recipe["epochs"], 100)):
+        step_after_epoch(scheduler, train_loss=1.0)
+
+
 def check_output(source, net, noise):
     """Whether the output of `net` looks like a softmax's. Raises UserError (status 2) unless it is
     ten numbers an image."""
     logits = net(utils.normalise(noise.unsqueeze(1).float()))
-    shape, expected = tuple(logits.shape), (len(noise), 10)
-    if shape != expected:
-        raise UserError(f"{source}: Net maps images to {shape}, expected {expected}", 2)
+    is_tensor = isinstance(logits, torch.Tensor)
+    found, expected = tuple(logits.shape) if is_tensor else type(logits), (len(noise), 10)
+    if found != expected:
+        raise UserError(f"{source}: Net maps images to {found}, expected {expected}", 2)
     rows = logits.detach().float()
     return bool((rows >= 0).all() and (rows.sum(dim=1) - 1).abs().max() < 1e-4)
 
@@ -596,18 +617,24 @@ def leave_files(args, path, folder, recipe, state, test_set):
     optional(utils.write_csv, folder / "learning_rate.csv", rates)
     _, _, predictions = utils.evaluate(net, *test_set)
     images, labels, predictions = (part.cpu() for part in (*test_set, predictions))
-    optional(utils.write, folder / "mistakes.csv", utils.mistakes_csv(labels, predictions))
+    first = first_held_out(args) if args.holdout else 0
+    optional(utils.write, folder / "mistakes.csv", utils.mistakes_csv(labels, predictions, first))
     try:
         utils.write(folder / "rf.md", utils.receptive_field_table(net))
-        title = f"{path.stem}, {count(net):,} parameters, seed {args.seed}"
-        if args.dry_run:
-            title = f"NOT MNIST: {title}"
-        figures = utils.curves(state.rows, state.rates, title)
-        figures["mistakes.png"] = utils.mistakes(images, labels, predictions, title)
+    except Exception as error:  # a net that cannot be copied, or computes in halves, no space ...
+        warn(f"no rf.md: {describe(error)}")
+    title = f"{path.stem}, {count(net):,} parameters, seed {args.seed}"
+    if args.dry_run:
+        title = f"NOT MNIST: {title}"
+    if args.holdout:
+        title += f", held-out images {first} to {first + args.holdout - 1}"
+    try:
+        figures = utils.curves(state.rows, state.rates, title, recipe)
+        figures["mistakes.png"] = utils.mistakes(images, labels, predictions, title, first)
         for name, figure in figures.items():
             figure.savefig(folder / name, dpi=110)
-    except Exception as error:  # a net that cannot be copied, no space, no font ...
-        warn(f"not all of rf.md and the plots: {describe(error)}")
+    except Exception as error:  # no space, no font ...
+        warn(f"not all of the plots: {describe(error)}")
 
 
 def closing_words(args, rows, size, folder):
@@ -675,10 +702,13 @@ def run_seeds(args, argv, path, epochs, device):
 
 @contextlib.contextmanager
 def endings_as_ctrl_c():
-    """A request to end and a closed terminal end the series as Ctrl-C does, with its seeds."""
+    """A request to end and a closed terminal end a run, or a series with its seeds, as Ctrl-C."""
     endings = [getattr(signal, kind) for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)]
-    handlers = {ending: signal.signal(ending, signal.default_int_handler) for ending in endings
-                if signal.getsignal(ending) != signal.SIG_IGN}  # as nohup has it
+    handlers = {}
+    with contextlib.suppress(ValueError):  # in a thread, which gets no signals
+        for ending in endings:
+            if signal.getsignal(ending) != signal.SIG_IGN:  # ignored is how nohup has it
+                handlers[ending] = signal.signal(ending, signal.default_int_handler)
     try:
         yield
     finally:
@@ -700,7 +730,7 @@ def begin_seed(args, argv, path, env):
 def end_seed(number, seed):
     """The accuracies of a seed that has ended. Raises SystemExit or UserError if it failed."""
     seed.errors.seek(0)
-    print(seed.errors.read(), end="", file=sys.stderr)
+    utils.say_error(seed.errors.read(), end="")
     status, accuracy = seed.child.returncode, read_accuracy(seed.folder)
     if status > 0:
         raise SystemExit(status)  # it has said why
@@ -811,8 +841,8 @@ def read_recipe(args):
         recipe[part][key] = args.lr
     n = number_of_images(args)
     if recipe["batch_size"] > n:
-        raise UserError(f"--batch-size {recipe['batch_size']}: expected at most {n}, the number "
-                        "of training images", 2)
+        raise UserError(f"batches of {recipe['batch_size']} images: expected at most {n}, the "
+                        "number of training images", 2)
     return path, net_class, recipe
 
 
@@ -826,6 +856,11 @@ def number_of_images(args):
     return 2000 if args.dry_run else 60000 - args.holdout
 
 
+def first_held_out(args):
+    """The index of the first training image that --holdout and --fold hold out."""
+    return 60000 - args.holdout if args.fold is None else args.fold * args.holdout
+
+
 def load_data(args, recipe, device):
     """((images, labels) to train on, (images, labels) to judge by) on the device, prepared as the
     recipe asks for it. --holdout never opens the test set."""
@@ -835,7 +870,7 @@ def load_data(args, recipe, device):
         test_set = utils.rendered_digits(500, seed=1)
     elif args.holdout:
         images, labels = utils.load_mnist(utils.find_mnist(args.data_dir), train=True)
-        first = 60000 - args.holdout if args.fold is None else args.fold * args.holdout
+        first = first_held_out(args)
         held_out = torch.zeros(60000, dtype=torch.bool)
         held_out[first:first + args.holdout] = True
         train_set = images[~held_out], labels[~held_out]
@@ -865,11 +900,11 @@ def main(argv=None):
         layout, template = rehearse(source_of(path, args), net_class, recipe,
                                     number_of_images(args), device, judged(args))
         data = load_data(args, recipe, device)
-        if args.runs > 1:  # each loads the data again, but what is wrong with it is said once
-            with endings_as_ctrl_c():
+        with endings_as_ctrl_c():
+            if args.runs > 1:  # each loads the data again, but what is wrong with it is said once
                 run_seeds(args, argv, path, recipe["epochs"], device)
-        else:
-            run(args, path, net_class, recipe, layout, template, data)
+            else:
+                run(args, path, net_class, recipe, layout, template, data)
         return 0
     except UserError as error:
         complain(f"error: {error}")
@@ -887,7 +922,7 @@ def main(argv=None):
 
 def complain(text):
     """A message on standard error."""
-    print(f"train.py: {text}", file=sys.stderr)
+    utils.say_error(f"train.py: {text}")
 
 
 if __name__ == "__main__":

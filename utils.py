@@ -51,10 +51,15 @@ def say(text):
         sys.stdout = open(os.devnull, "w")
 
 
+def say_error(text, end="\n"):
+    """Print to standard error, where there is one."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        print(text, end=end, file=sys.stderr, flush=True)
+
+
 def warn(text):
     """Print a warning to standard error."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        print(f"warning: {text}", file=sys.stderr, flush=True)
+    say_error(f"warning: {text}")
 
 
 def table(header, rows):
@@ -477,15 +482,24 @@ def geometry(module, side):
     """(kernel, stride, padding, dilation) of a layer whose input maps are `side` pixels wide; None
     for a layer that looks at each pixel alone."""
     def one(value):
-        return max(value) if isinstance(value, tuple) else value
+        return max(each or 0 for each in value) if isinstance(value, tuple) else value
 
     if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
-        kernel = side // one(module.output_size)
+        kernel = math.ceil(side / one(module.output_size))
         return kernel, kernel, 0, 1
     if not hasattr(module, "kernel_size"):
         return None
     padding = "" if isinstance(module.padding, str) else one(module.padding)
     return one(module.kernel_size), one(module.stride), padding, one(getattr(module, "dilation", 1))
+
+
+def is_regular(module, side):
+    """Whether the windows of a layer are squares of one size, one distance apart."""
+    names = "kernel_size", "stride", "padding", "dilation", "output_size"
+    values = [getattr(module, name) for name in names if hasattr(module, name)]
+    square = all(len(set(value)) == 1 for value in values if isinstance(value, tuple))
+    adaptive = isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d))
+    return square and not (adaptive and side % geometry(module, side)[0])
 
 
 @torch.no_grad()
@@ -522,6 +536,8 @@ def receptive_field(net):
             so_far["whole"] = False
             return
         if not inputs or inputs[0] is not so_far["output"]:  # a function between, or a keyword
+            so_far["whole"] = False
+        if not is_regular(module, so_far["side"]):
             so_far["whole"] = False
         kernel, stride, padding, dilation = geometry(module, so_far["side"]) or ("", "", "", 1)
         if kernel:
@@ -657,18 +673,21 @@ def plot(title, xlabel, ylabel, lines):
     axes = figure.add_subplot(title=title, xlabel=xlabel, ylabel=ylabel)
     for label, (xs, ys) in lines.items():
         axes.plot(xs, ys, marker="." if len(xs) < 100 else "", label=label)
+    axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
 
 
-def curves(rows, rates, title):
+def curves(rows, rates, title, recipe):
     """{file name: Figure}: accuracy and loss over epochs, learning rate over steps.
     rows: those of metrics.csv. rates: the learning rate of every step."""
     epochs = [row["epoch"] for row in rows]
     judged = "val" if "val_acc" in rows[0] else "test"
     accuracy, loss = {}, {}
-    notes = dict(train=" (augmented images, smoothed labels)", test="", val="")
+    notes = [note for key, note in (("augment", "augmented images"),
+                                    ("label_smoothing", "smoothed labels")) if recipe[key]]
+    notes = {"train": f" ({', '.join(notes)})" if notes else "", judged: ""}
     for part in ("train", judged):
         accuracies = [row[f"{part}_acc"] for row in rows]
         losses = [row[f"{part}_loss"] for row in rows]
@@ -685,28 +704,30 @@ def curves(rows, rates, title):
     return figures
 
 
-def mistakes_csv(labels, predictions):
-    """The text of mistakes.csv: index, label and prediction of what was misclassified."""
+def mistakes_csv(labels, predictions, first=0):
+    """The text of mistakes.csv: index, counted from `first`, label and prediction of what was
+    misclassified."""
     lines = ["index,label,prediction\n"]
     for i in (predictions != labels).nonzero().flatten().tolist():
-        lines.append(f"{i},{labels[i]},{predictions[i]}\n")
+        lines.append(f"{first + i},{labels[i]},{predictions[i]}\n")
     return "".join(lines)
 
 
-def mistakes(images, labels, predictions, title, most=60):
-    """Figure of the first misclassified of images (N, 28, 28): index: true label → prediction."""
+def mistakes(images, labels, predictions, title, first=0, most=60):
+    """Figure of the first misclassified of images (N, 28, 28): index: true label → prediction. The
+    index counts from `first`."""
     wrong = (predictions != labels).nonzero().flatten().tolist()
     lines = max(1, math.ceil(min(len(wrong), most) / 10))
     shown = f"the first {most}: " if len(wrong) > most else ""
     figure = new_figure(figsize=(10, 0.8 + 1.13 * lines))
-    axes = figure.add_subplot(  # a cell of 36×40 for each
-        title=f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → guess")
+    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → guess")
+    axes = figure.add_subplot()
     axes.axis("off")
     for place, i in enumerate(wrong[:most]):
-        left, top = 36 * (place % 10), 40 * (place // 10)
+        left, top = 36 * (place % 10), 40 * (place // 10)  # a cell of 36×40 for each
         axes.imshow(images[i].numpy(), cmap="gray_r", vmin=0, vmax=255,
                     extent=(left, left + 28, top + 28, top))
-        axes.text(left + 14, top - 2, f"{i}: {labels[i]} → {predictions[i]}", ha="center",
-                  fontsize=8)
+        axes.text(left + 14, top - 2, f"{first + i}: {labels[i]} → {predictions[i]}",
+                  ha="center", fontsize=8)
     axes.set(xlim=(0, 352), ylim=(40 * lines - 8, -10))
     return figure

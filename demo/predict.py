@@ -114,15 +114,15 @@ def report(path, digits, as_json):
     if as_json:
         fields = ("digit", "probability", "box")
         values = [{field: each[field] for field in fields} for each in digits]
-        print(json.dumps(dict(file=path, text=text, digits=values)), flush=True)
+        utils.say(json.dumps(dict(file=path, text=text, digits=values)))
         return
     if not digits:
-        print(f"{path}: no digit", flush=True)
+        utils.say(f"{path}: no digit")
         return
-    print(f"{path}: {text}")
+    utils.say(f"{path}: {text}")
     for each in digits:
         parts = [f"{digit}: {100 * part:5.1f} %" for digit, part in each["likeliest"]]
-        print("    " + "  ".join(parts), flush=True)
+        utils.say("    " + "  ".join(parts))
 
 
 def leave(path, sheet, args, written):
@@ -153,7 +153,7 @@ def main(argv=None):
             try:
                 image = open_picture(path)
             except UserError as error:  # the others are still read
-                print(f"predict.py: error: {error}", file=sys.stderr, flush=True)
+                utils.say_error(f"predict.py: error: {error}")
                 status = 1
                 continue
             digits = read(image, net, recipe)
@@ -162,7 +162,7 @@ def main(argv=None):
             if not digits:
                 status = 1
     except (UserError, OSError) as error:
-        print(f"predict.py: error: {error}", file=sys.stderr)
+        utils.say_error(f"predict.py: error: {error}")
         return getattr(error, "status", 1)
     return status
 

@@ -15,6 +15,7 @@ import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy
 import pytest
 import torch
 from conftest import (
@@ -100,7 +101,8 @@ def test_dry_run_goes_the_whole_way_and_says_that_it_is_not_mnist(tmp_path, main
 def test_plots_show_what_they_are_named_after():
     rows = [dict(epoch=i, train_loss=1 / i, train_acc=90 + i, test_loss=0.5 / i, test_acc=95 + i)
             for i in (1, 2, 3)]
-    figures = utils.curves(rows, [0.1, 0.3, 0.2, 0.1], "a title")
+    figures = utils.curves(rows, [0.1, 0.3, 0.2, 0.1], "a title",
+                           dict(augment=dict(shift=1), label_smoothing=0.1))
     axes = {name: figure.axes[0] for name, figure in figures.items()}
     lines = {name: [list(line.get_ydata()) for line in a.lines] for name, a in axes.items()}
     assert lines == {"accuracy.png": [[91, 92, 93], [96, 97, 98], [utils.TARGET] * 3],
@@ -117,18 +119,24 @@ def test_mistakes_shows_the_wrong_ones_with_index_true_label_and_prediction():
     images, labels = utils.rendered_digits(30, seed=0)
     predictions = labels.clone()
     predictions[7], predictions[20] = (labels[7] + 1) % 10, (labels[20] + 5) % 10
-    (axes,) = utils.mistakes(images, labels, predictions, "a title").axes
+    figure = utils.mistakes(images, labels, predictions, "a title")
+    (axes,) = figure.axes
     texts = [text.get_text() for text in axes.texts]
     assert texts == [f"{i}: {labels[i]} → {predictions[i]}" for i in (7, 20)]
     assert (axes.images[1].get_array() == images[20].numpy()).all()
     left, right, _, top = axes.images[1].get_extent()
     x, y = axes.texts[1].get_position()
     assert left < x < right and y < top  # above its own image: the axis points down
-    assert "a title" in axes.get_title() and "2 of 30 wrong" in axes.get_title()
-    (many,) = utils.mistakes(images, labels, (labels + 1) % 10, "", most=20).axes
-    assert len(many.images) == 20 and "the first 20" in many.get_title()
-    (none,) = utils.mistakes(images, labels, labels, "").axes
-    assert "0 of 30 wrong" in none.get_title() and not none.images
+    assert "a title\n2 of 30 wrong" in figure.get_suptitle()
+    many = utils.mistakes(images, labels, (labels + 1) % 10, "a title", first=500, most=20)
+    assert len(many.axes[0].images) == 20 and "the first 20" in many.get_suptitle()
+    assert many.axes[0].texts[19].get_text().startswith("519: ")
+    none = utils.mistakes(images, labels, labels, "a title")
+    assert "0 of 30 wrong" in none.get_suptitle() and not none.axes[0].images
+    for each in (figure, many, none):  # nothing is cut off
+        each.savefig(file := io.BytesIO(), dpi=50)
+        pixels = numpy.asarray(Image.open(file).convert("L"))
+        assert (pixels[0] == 255).all() and (pixels[:, 0] == 255).all()
 
 
 @pytest.mark.parametrize("accuracies, size, verdict", [
@@ -171,9 +179,14 @@ def test_printing_and_drawing_that_fail_cost_nothing_else(tmp_path, monkeypatch,
     status, out, err = main("--model", one_cycle, *DRY)
     assert status == 0 and "Written: " in out
     assert "warning: no layer table: RuntimeError: out of order\n" in err
-    assert "plots: RuntimeError: out of order\n" in err
-    folder = tmp_path / "runs" / "one_cycle" / "dry-run-seed0"
-    assert {path.name for path in folder.iterdir()} == FILES - PLOTS - {"rf.md"}
+    assert "warning: no rf.md: RuntimeError: out of order\n" in err
+    folder = tmp_path / "runs" / "one_cycle"
+    assert {path.name for path in (folder / "dry-run-seed0").iterdir()} == FILES - {"rf.md"}
+    monkeypatch.undo()
+    monkeypatch.setattr(utils, "curves", fail)
+    status, out, err = main("--model", one_cycle, *DRY, "--out", folder)
+    assert status == 0 and "warning: not all of the plots: RuntimeError: out of order\n" in err
+    assert {path.name for path in (folder / "dry-run-seed0-2").iterdir()} == FILES - PLOTS
 
 
 @pytest.mark.parametrize("layers, shown, true", [
@@ -298,9 +311,10 @@ BROKEN = {  # a model file, and what the message must say about it
     "raise SystemExit(0)\n": ["SystemExit"],
     "RECIPE = {}\n": ["has no Net", "class Net(nn.Module)"],
     "class Net: pass\n": ["has no RECIPE"],
+    "RECIPE = {}\nclass Net: pass\n": ["has no Net(nn.Module)"],
     "RECIPE = []\nclass Net: pass\n": ["has no RECIPE"],
     ONE_CYCLE + "RECIPE['dropout'] = 0.1\n": ["unknown key 'dropout'", "label_smoothing"],
-    ONE_CYCLE + "del RECIPE['epochs']\n": ["'epochs' is 'missing'", "integer"],
+    ONE_CYCLE + "del RECIPE['epochs']\n": ["'epochs' is missing", "integer"],
     ONE_CYCLE + "RECIPE['epochs'] = '15'\n": ["'epochs' is '15'", "an integer of at least 1"],
     ONE_CYCLE + "RECIPE['epochs'] = True\n": ["'epochs' is True", "an integer of at least 1"],
     ONE_CYCLE + "RECIPE['batch_size'] = 0\n": ["'batch_size' is 0", "an integer of at least 1"],
@@ -339,6 +353,8 @@ BROKEN = {  # a model file, and what the message must say about it
     BY_EPOCH + "RECIPE['epochs'] = 5\n": ["scheduler.rates is [0.1,", "each of 5 epochs"],
     BY_EPOCH + "RECIPE['optimizer']['lr'] = 1\n": ["leave out the optimizer's lr"],
     ONE_CYCLE.replace("Linear(256, 10)", "Linear(256, 11)"): ["(60, 11)", "expected (60, 10)"],
+    ONE_CYCLE.replace("return self.layers(images)", "return self.layers(images), 1"):
+        ["<class 'tuple'>", "expected (60, 10)"],
     ONE_CYCLE.replace("Linear(256", "LazyLinear(").replace("(, ", "("): ["uninit"],
     ONE_CYCLE.replace("Linear(256", "Linear(255"): ["a training step on 60", "shapes cannot"],
     ONE_CYCLE.replace("super().__init__()", "self.x = undefined"): ["NameError", "'undefined'"],
@@ -374,8 +390,8 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--sede 1": ["--sede"], "--model 4": ["--model 4", "expected 1, 2, 3 or the path"],
     "--recipe 4": ["--recipe 4", "expected 1, 2, 3"], "--recipe no.py": ["--recipe no.py"],
     "--model nowhere.py": ["--model nowhere.py"], "--model README.md": ["--model README.md"],
-    "--dry-run --batch-size 2001": ["--batch-size 2001", "at most 2000"],
-    "--holdout 59000 --batch-size 1001": ["--batch-size 1001", "at most 1000"],
+    "--dry-run --batch-size 2001": ["batches of 2001", "at most 2000"],
+    "--holdout 59000 --batch-size 1001": ["batches of 1001", "at most 1000"],
     "--resume x --runs 2": ["--runs", "--resume"],
     "--set epochs": ["--set epochs", "key=value"], "--set =1": ["unknown key ''"],
     "--set epoch=1": ["--set epoch=1", "unknown key 'epoch'", "known: epochs"],
@@ -386,6 +402,14 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--set scheduler.maxlr=3": ["model3.py with --set scheduler.maxlr=3", "argument 'maxlr'"],
     "--set scheduler.pct_start=2": ["--set scheduler.pct_start=2", "pct_start"],
     "--set scheduler.max_lr=0": ["scheduler.max_lr is 0"],
+    "--set scheduler.pct_start=x": ["scheduler.pct_start is 'x'", "above 0"],
+    "--set scheduler.div_factor=-3": ["scheduler.div_factor is -3", "above 0"],
+    "--set scheduler.total_steps=5": ["scheduler.total_steps", "leave it out"],
+    "--set scheduler.last_epoch=3": ["RECIPE: KeyError"],
+    "--set optimizer={'name':'SparseAdam'}": ["RECIPE: RuntimeError", "SparseAdam"],
+    "--set epochs=" + "9" * 400: ["RECIPE: OverflowError"],
+    "--model 2 --set scheduler.patience=x": ["RECIPE: TypeError"],
+    "--model 2 --set scheduler.cooldown=x": ["RECIPE: TypeError"],  # seen when the rate falls
 }
 
 

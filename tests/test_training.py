@@ -267,7 +267,8 @@ def test_interrupted_and_resumed_gives_the_bits_of_a_run_in_one_go(
                  contents(tmp_path / "whole" / "dry-run-seed0"))
 
 
-@pytest.mark.parametrize("kind, how", [("one_cycle", signal.SIGKILL), ("plateau", signal.SIGINT)])
+@pytest.mark.parametrize("kind, how", [
+    ("one_cycle", signal.SIGKILL), ("plateau", signal.SIGINT), ("step", signal.SIGTERM)])
 def test_killed_at_random_moments_and_resumed_gives_the_bits_of_a_run_in_one_go(
         tmp_path, main, request, kind, how):
     command = ("--model", request.getfixturevalue(kind), "--dry-run", "--epochs", "4",
@@ -286,7 +287,7 @@ def test_killed_at_random_moments_and_resumed_gives_the_bits_of_a_run_in_one_go(
         process.join(60)
         if process.exitcode == 0:  # it was over before
             break
-        assert process.exitcode == (130 if how == signal.SIGINT else -how)
+        assert process.exitcode == (-how if how == signal.SIGKILL else 130)
         assert "Traceback" not in (tmp_path / "printed").read_text()
     assert main(*command, "--out", "cut", "--resume")[0] == 0
     assert equal(contents(last.parent), contents(tmp_path / "whole" / "dry-run-seed0"))
