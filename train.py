@@ -53,7 +53,7 @@ def train(state, recipe, train_set, test_set, part="test"):
 
     for epoch in range(len(state.rows) + 1, epochs + 1):  # a resumed run has rows already
         began = time.perf_counter()
-        losses, correct = [], []  # a tensor a batch: .item() would make each step wait for the GPU
+        losses, correct = [], []  # tensors: .item() would make every step wait for the GPU
         augment = recipe["augment"] if epoch <= epochs - recipe["plain_epochs"] else {}
         net.train()
 
@@ -69,7 +69,7 @@ def train(state, recipe, train_set, test_set, part="test"):
 
             losses.append(loss.detach() * len(labels))  # a sum: the last batch may be smaller
             correct.append((logits.argmax(dim=1) == labels).sum())
-            state.rates.append(optimizer.param_groups[0]["lr"])  # for the plot
+            state.rates.append(optimizer.param_groups[0]["lr"])  # to be reported
             step_after_batch(scheduler)  # only OneCycleLR steps here
 
         train_loss, train_acc = total(losses) / n, 100 * total(correct) / n
