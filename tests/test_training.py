@@ -267,7 +267,7 @@ def test_interrupted_and_resumed_gives_the_bits_of_a_run_in_one_go(
                  contents(tmp_path / "whole" / "dry-run-seed0"))
 
 
-@pytest.mark.parametrize("kind, how", [("one_cycle", signal.SIGKILL), ("plateau", signal.SIGTERM)])
+@pytest.mark.parametrize("kind, how", [("one_cycle", signal.SIGKILL), ("plateau", signal.SIGINT)])
 def test_killed_at_random_moments_and_resumed_gives_the_bits_of_a_run_in_one_go(
         tmp_path, main, request, kind, how):
     command = ("--model", request.getfixturevalue(kind), "--dry-run", "--epochs", "4",
