@@ -38,12 +38,13 @@ RECIPE = dict(
     epochs=15,
     batch_size=256,  # images a step
     optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # evens out each matrix's step: utils.py
-                   vectors=6.7, weight_decay=5e-4),  # BatchNorm, biases: 6.7 times the rate, decay
+                   vectors=6.7,  # BatchNorm and biases: plain SGD at 6.7 times the rate,
+                   weight_decay=5e-4),  # and they alone decay
     scheduler=dict(name="ReduceLROnPlateau",  # stepped once an epoch, watches the training loss
                    factor=0.5, patience=0, threshold=0.05),  # halve unless it fell by 5 %
     upright=True,  # one slant, place, size and contrast for all digits, in training and in test
     augment=dict(rotate=10, shift=1, scale=0.1,  # degrees, pixels, a fraction
-                 thickness=0.5, noise=0.2),  # pixels, of white; uniform within ±, noise above 0
+                 thickness=0.5, noise=0.2),  # pixels, a fraction; uniform within ±, noise from 0
     plain_epochs=2,  # the last two epochs are without augmentation
     label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
     average=0.998,  # average = 0.998 average + 0.002 weights after each step, faster at first; it

@@ -1,8 +1,8 @@
 """A coarse net for whoever wants 99.47 % in 45 seconds: Model 3 until 2026-11-25.
 
-Its first layer looks at every third pixel only, so that four layers of 16 channels run on 9×9 maps,
-and a run takes a third of Model 3's time. That costs reliability: three of its
-twenty seeds miss 99.4 % in one of the last five epochs, and pale or blurred digits mislead it
+Its first layer looks at every third pixel only, so that four layers of 16 channels run on 9×9
+maps, and a run takes a third of Model 3's time. That costs reliability: three of its twenty seeds
+miss 99.4 % in one of the last five epochs, and pale or blurred digits mislead it
 (results/robustness.csv). The runs in results/fast call themselves model3, as the file was called
 then: python train.py --model results/fast.py --runs 20"""
 
