@@ -1,6 +1,7 @@
 """What the tests share: where MNIST is, tiny model files, ways to run train.py."""
 
 import functools
+import io
 import multiprocessing
 import os
 import signal
@@ -105,15 +106,17 @@ def main(tmp_path, monkeypatch, capsys):
     return call
 
 
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["pytest", "torchsummary", "torch._dynamo"])
+
+
 def spawn(*args, signals=()):
     """train.main() in a process of its own, to be killed. A server that has imported torch already
     forks it, which takes no time; the tests' own process is not forked, because its libraries have
     threads. signals: {number: handler} in the new process, which gets Ctrl-C even where the tests
     run in the background and shells have it ignored. What it prints is in the file `printed`."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "torchsummary", "torch._dynamo"])
     handlers = {signal.SIGINT: signal.default_int_handler} | dict(signals)
-    process = context.Process(target=main_process, args=(args, utils.HERE, handlers))
+    process = SERVER.Process(target=main_process, args=(args, utils.HERE, handlers))
     process.start()
     return process
 
@@ -126,6 +129,22 @@ def main_process(args, here, handlers):
     with open("printed", "w", buffering=1) as sys.stdout:
         sys.stderr = sys.stdout
         sys.exit(train.main([str(arg) for arg in args]))
+
+
+def write_and_die(path, moment):
+    """utils.write(), killed in the midst of it: at half of the data, at os.fsync or os.replace."""
+    def die(*args):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    class Half(io.FileIO):
+        def write(self, data):
+            super().write(data[:len(data) // 2])
+            die()
+    if moment == "write":
+        utils.open = Half
+    else:
+        setattr(os, moment, die)
+    utils.write(path, "new" * 1000)
 
 
 def environment():

@@ -471,6 +471,22 @@ def test_a_run_that_ends_itself_says_why_and_leaves_what_was_finished(
         assert len(utils.load(folder / "last.pt")["rows"]) == epochs
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_end_ends_a_run_as_ctrl_c_does(tmp_path, main, ending):
+    def ignore(*args):
+        pass
+    before = signal.signal(ending, ignore)
+    (tmp_path / "net.py").write_text(
+        after_steps(50, f"__import__('os').kill(__import__('os').getpid(), {int(ending)})"))
+    try:
+        status, _, err = main("--model", "net.py", "--dry-run", "--epochs", 4)
+        assert signal.getsignal(ending) is ignore  # as it was
+    finally:
+        signal.signal(ending, before)
+    assert status == 130 and err.count("\n") == 1
+    assert "interrupted. " in err and "add --resume to the same command" in err
+
+
 @pytest.mark.parametrize("ending, warnings", [("nn.Softmax(dim=1)", 1), ("nn.LogSoftmax(dim=1)", 0),
                                               ("nn.ReLU()", 0)])
 def test_a_net_that_ends_in_softmax_is_warned_about_once(main, one_cycle, ending, warnings):
@@ -851,4 +867,8 @@ def test_holdout_trains_on_real_digits_and_never_opens_the_test_set(mnist, tmp_p
     row = utils.read_csv(tmp_path / "runs" / "plateau" / "seed0" / "metrics.csv")[-1]
     assert status == 0 and float(row["val_acc"]) > 85 and "test_acc" not in row
     assert "Val Acc: " in out and "Test" not in out
+    wrong = utils.read_csv(tmp_path / "runs" / "plateau" / "seed0" / "mistakes.csv")
+    labels = utils.load_mnist(tmp_path / "data", train=True)[1]
+    assert wrong and all(int(row["index"]) >= 20000 for row in wrong)
+    assert all(int(row["label"]) == labels[int(row["index"])] for row in wrong)
     assert refused(main(*flags), 1, "t10k-images-idx3-ubyte is damaged: 32 bytes")

@@ -1,9 +1,7 @@
 """Data and augmentation against torchvision, which does the same things one image at a time."""
 
 import hashlib
-import io
 import math
-import multiprocessing
 import os
 import shutil
 import signal
@@ -12,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as TF
+from conftest import SERVER, write_and_die
 from PIL import Image
 from torchvision import datasets, transforms
 from torchvision.transforms import InterpolationMode
@@ -384,22 +383,9 @@ def test_images_of_another_kind_are_refused_and_not_guessed_at(function, wrong):
 
 # ---- files -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("moment", ["write", "fsync", "replace"])
-def test_a_kill_in_mid_write_leaves_the_old_file_whole(tmp_path, monkeypatch, moment):
+def test_a_kill_in_mid_write_leaves_the_old_file_whole(tmp_path, moment):
     utils.write(tmp_path / "x", "old")
-
-    def die(*args):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    class Half(io.FileIO):
-        def write(self, data):
-            super().write(data[:len(data) // 2])
-            die()
-    if moment == "write":
-        monkeypatch.setattr(utils, "open", Half, raising=False)
-    else:
-        monkeypatch.setattr(os, moment, die)
-    child = multiprocessing.get_context("fork").Process(
-        target=utils.write, args=(tmp_path / "x", "new" * 1000))
+    child = SERVER.Process(target=write_and_die, args=(tmp_path / "x", moment))
     child.start()
     child.join(30)
     assert child.exitcode == -signal.SIGKILL and (tmp_path / "x").read_text() == "old"
