@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from multiprocessing import forkserver
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -108,6 +109,12 @@ def main(tmp_path, monkeypatch, capsys):
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["pytest", "torchsummary", "torch._dynamo"])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def server():
+    """It imports while the first tests run."""
+    forkserver.ensure_running()
 
 
 def spawn(*args, signals=()):

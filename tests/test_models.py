@@ -211,13 +211,13 @@ def perturbed(module):
     with torch.no_grad():
         logits = module(images.view(785, 1, 28, 28))
     torch.set_num_threads(1)
-    place = torch.arange(28)
+    place = torch.arange(28)[:, None]
     for layer, output in [*outputs, ("logits", logits)]:
         changed = ((output[:784] - output[784:]).abs() > 1e-9).view(28, 28, -1)
         sides = [1]
-        for at in (place.view(28, 1, 1), place.view(1, 28, 1)):
-            last, first = (torch.where(changed, at, -1).amax(dim=(0, 1)),
-                           torch.where(changed, at, 28).amin(dim=(0, 1)))
+        for lines in (changed.any(dim=1), changed.any(dim=0)):
+            last = torch.where(lines, place, -1).amax(dim=0)
+            first = torch.where(lines, place, 28).amin(dim=0)
             sides.append((last - first).max().item() + 1)
         found.append((layer, "×".join(map(str, output.shape[1:])), str(max(sides))))
     return found

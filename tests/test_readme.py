@@ -1,5 +1,6 @@
 """README.md's blocks of code, as they stand, in a fresh copy of the repository."""
 
+import glob
 import os
 import re
 import shlex
@@ -71,8 +72,9 @@ def run_command(command, folder, main):
     os.chdir(folder)
     if args[:1] == ["train.py"]:
         status, out, err = main(*args[1:])
-    elif args[:1] == ["demo/predict.py"] and "*" not in command:
-        status, out, err = predict.main(args[1:]), "", ""
+    elif args[:1] == ["demo/predict.py"]:
+        args = [name for arg in args[1:] for name in glob.glob(arg) or [arg]]
+        status, out, err = predict.main(args), "", ""
     else:
         status, out, err = shell(f'python() {{ "$PYTHON" "$@"; }}; {short(command)}', folder)
     assert status == 0, f"{command}\n{out}{err}"
