@@ -4,10 +4,12 @@ up to date.
     python train.py --model 3 --runs 20
     python results/publish.py runs/model3
 
-The folder's name says of which model the runs are: model3.py, or results/NAME.py. They replace the
-ones in results/model3. Of a net in baselines/ the figures are kept, a row a run, in place of those
-that results/baselines/runs.csv has of the same net and recipe, its own or Model 3's; and, by its
-own, the weights of seed 0:
+The folder's name says of which model the runs are: those in runs/mine are of mine.py or
+results/mine.py, and replace those in results/mine.
+
+Of a net in baselines/ there is one row a run, in results/baselines/runs.csv. New rows replace those
+of the same net and recipe, which is its own or Model 3's. Of its own recipe, seed 0's weights are
+kept, too:
 
     python train.py --model baselines/f5.py --runs 5
     python results/publish.py runs/f5
@@ -15,7 +17,7 @@ own, the weights of seed 0:
     python results/publish.py runs/f5-by-model3
 
 Refused are runs of another net or recipe than the model file has now, held-out, dry and unfinished
-ones, and seeds with a gap."""
+ones, more than 15 epochs, and seeds with a gap."""
 
 import argparse
 import json
@@ -43,9 +45,13 @@ def files_of(seed):
 def read_args(folder):
     """The args.json of a run. Raises UserError if it is not there or damaged."""
     try:
-        return json.loads((folder / "args.json").read_text(encoding="utf-8"))
+        args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: unfinished or damaged: {error}") from None
+    keys = "model", "parameters", "seed", "holdout", "data", "recipe"
+    if not isinstance(args, dict) or not args.keys() >= {*keys}:
+        raise UserError(f"{folder}: args.json is damaged: it needs {', '.join(keys)}")
+    return args
 
 
 def check(folder, seed, net_class, recipe):
@@ -83,13 +89,19 @@ def publish(source):
 
 def publish_model(name, folders):
     """Copy what is kept of the runs of a model to results/NAME."""
-    _, net_class, recipe = train.load_model_file(report.model_file(name))
+    path, target = report.model_file(name), report.ROOT / "results" / name
+    if not path.exists():
+        raise UserError(f"runs of {name}, but there is neither {name}.py nor results/{name}.py")
+    if target in (folder.parent for folder in folders):
+        raise UserError(f"{target} is what is published already")
+    _, net_class, recipe = train.load_model_file(path)
+    if recipe["epochs"] > 15:
+        raise UserError(f"{path} trains for {recipe['epochs']} epochs, expected at most 15")
     for seed, folder in enumerate(folders):
         check(folder, seed, net_class, recipe)
         missing = [name for name in files_of(seed) if not (folder / name).is_file()]
         if missing:
             raise UserError(f"{folder} lacks {', '.join(missing)}")
-    target = report.ROOT / "results" / name
     for old in report.seed_folders(target):
         shutil.rmtree(old)
     for seed, folder in enumerate(folders):

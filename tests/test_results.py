@@ -75,7 +75,7 @@ def test_the_runs_of_the_published_nets_are_of_these_nets():
         runs.setdefault((row["net"], row["recipe"]), []).append(row)
     for (net, kind), rows in runs.items():
         path, net_class, recipe = train.load_model_file(ROOT / "baselines" / f"{net}.py")
-        assert kind in ("own", "model3", "common")
+        assert kind in ("own", "model3")
         assert [row["seed"] for row in rows] == [str(seed) for seed in range(len(rows))]
         epochs = recipe["epochs"] if kind == "own" else 15
         assert {(int(row["parameters"]), int(row["epochs"]), row["holdout"]) for row in rows} == {
@@ -277,7 +277,7 @@ def run_experiments(monkeypatch, *argv):
 
 def test_an_experiment_is_a_command_that_repeats_it(table, monkeypatch, capsys):
     def train_py(command, **options):  # stands in for the process: a published run, as held out
-        folder = Path(train.parse_arguments(command[2:]).out) / "seed7"
+        folder = Path(train.parse_arguments(command[2:]).out) / "held-out-seed7"
         shutil.copytree(ROOT / "results" / "model3" / "seed0", folder)
         edit(folder / "metrics.csv", "test_", "val_")
         return subprocess.CompletedProcess(command, 0)
@@ -349,6 +349,7 @@ def test_runs_are_published_in_place_of_the_old_ones(runs, tmp_path):
     ("args.json", '"MNIST"', '"rendered digits, NOT MNIST"', "data is rendered"),
     ("args.json", '"parameters": ', '"parameters": 1', "parameters is 1"),
     ("args.json", '"seed": 1', '"seed": 3', "seed is 3"), ("args.json", "{", "", "damaged"),
+    ("args.json", '"holdout"', '"another"', "damaged: it needs"),
     ("metrics.csv", "\n15,", "\n16,", "metrics.csv")])
 def test_what_is_no_whole_run_of_the_model_is_not_published(runs, tmp_path, file, old, new, said):
     edit(runs / "seed1" / file, old, new)
@@ -362,12 +363,22 @@ def test_what_is_no_whole_run_of_the_model_is_not_published(runs, tmp_path, file
     (lambda runs: (runs / "seed1" / "mistakes.csv").unlink(), "lacks mistakes.csv"),
     (lambda runs: (runs / "seed1").rename(runs / "seed2"), "without a gap"),
     (lambda runs: shutil.copytree(runs / "seed1", runs / "seed1-2"), "one run of each"),
+    (lambda runs: (report.ROOT / "model3.py").unlink(), "neither model3.py nor results/model3.py"),
+    (lambda runs: edit(report.ROOT / "model3.py", "epochs=15", "epochs=16"), "at most 15"),
     (lambda runs: shutil.rmtree(runs), "no runs")])
 def test_what_lacks_something_is_not_published(runs, tmp_path, spoil, said):
     spoil(runs)
     with pytest.raises(utils.UserError, match=said):
         publish.publish(runs)
     assert not (tmp_path / "results").exists()
+
+
+def test_what_is_published_is_not_published_over_itself(runs):
+    published = report.ROOT / "results" / "model3"
+    shutil.copytree(runs, published)
+    with pytest.raises(utils.UserError, match="published already"):
+        publish.publish(published)
+    assert {path.name for path in published.iterdir()} == {"seed0", "seed1"}
 
 
 @pytest.fixture
