@@ -83,10 +83,21 @@ def draw(image, digits, height=480):
 
 
 # ---- command line ------------------------------------------------------------------------------
+def published_weights(path):
+    """The file with seed 0's published weights of a model file. Raises UserError if none are."""
+    name = f"baselines/{path.stem}" if path.resolve().parent.name == "baselines" else path.stem
+    weights = utils.HERE / "results" / name / "seed0" / "model.pt"
+    if not weights.exists():
+        raise UserError(f"{path} has no published weights; name a run's, as --weights "
+                        f"runs/{path.stem}/seed0/model.pt", 2)
+    return weights
+
+
 def load_net(model, weights=None):
     """(net in eval mode, recipe) of --model and --weights. Raises UserError."""
     path, net_class, recipe = train.load_model_file(model)
-    weights = weights or utils.HERE / "results" / path.stem / "seed0" / "model.pt"
+    if weights is None:
+        weights = published_weights(path)
     net = net_class()
     try:
         net.load_state_dict(utils.load(weights))
@@ -125,13 +136,20 @@ def report(path, digits, as_json):
         utils.say("    " + "  ".join(parts))
 
 
+def make_folder(name):
+    """Make the folder of --out. Raises UserError."""
+    try:
+        Path(name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {name}: cannot make this folder: {error.strerror}") from None
+
+
 def leave(path, sheet, args, written):
     """Write and open the sheet of a picture, as the flags say. written: the names that this call
     has given already. x.png leaves x-seen.png, never x.png, which may be the picture itself; x.png
     of another folder leaves x-seen-2.png. Raises OSError."""
     if args.out:
         folder = Path(args.out)
-        folder.mkdir(parents=True, exist_ok=True)
         first = name = f"{Path(path).stem}-seen"
         number = 1
         while name in written:
@@ -149,6 +167,8 @@ def main(argv=None):
     status, written = 0, set()
     try:
         net, recipe = load_net(args.model, args.weights)
+        if args.out:
+            make_folder(args.out)
         for path in args.pictures:
             try:
                 image = open_picture(path)

@@ -298,7 +298,7 @@ def test_the_command_line(capsys, tmp_path):
         assert 60 + 100 * place < x < x + width < 160 + 100 * place and 60 < y < y + height < 160
     assert Image.open(tmp_path / "seen" / "number-seen.png").width > 480
 
-    status, out, err = command(capsys, names[3])
+    status, out, err = command(capsys, names[3], "--model", ROOT / "baselines" / "b3.py")
     assert status == 0 and not err
     assert out[0].endswith(": 42") and len(out) == 3 and len(re.findall(r"\d: ", out[1])) == 3
 
@@ -318,6 +318,8 @@ def test_pictures_of_one_name_get_a_sheet_each(capsys, tmp_path):
 
 @pytest.mark.parametrize("args, status, word", [
     (["--model", "4"], 2, "no such model"),
+    (["--model", ROOT / "baselines" / "c1.py"], 2, "--weights runs/c1/seed0/model.pt"),
+    (["--out", ROOT / "README.md"], 1, "--out"),
     (["--weights", "nothing.pt"], 1, "nothing.pt"),
     (["--model", "2", "--weights", ROOT / "results/model3/seed0/model.pt"], 2, "another net")])
 def test_wrong_arguments_get_one_clear_line(capsys, args, status, word):
