@@ -74,13 +74,13 @@ def train(state, recipe, train_set, test_set, part="test"):
 
         train_loss, train_acc = total(losses) / n, 100 * total(correct) / n
 
-        # What is judged is the moving average of the weights, not those of the last step.
+        # What is judged is the moving average of the weights; with a decay of 0, the weights.
         test_loss, test_acc, _ = utils.evaluate(state.average, *test_set)
         row = {
             "epoch": epoch, "train_loss": round(train_loss, 6), "train_acc": round(train_acc, 4),
             f"{part}_loss": round(test_loss, 6), f"{part}_acc": round(test_acc, 4),
             "lr": state.rates[-1], "seconds": round(time.perf_counter() - began, 2)}
-        step_after_epoch(scheduler, row["train_loss"])  # rounded, as --resume replays it
+        step_after_epoch(scheduler, row["train_loss"])  # rounded: --resume replays it from the row
         state.rows.append(row)
         yield row
 
@@ -202,7 +202,7 @@ def check_recipe(recipe, path):
 
 
 def check_schedule(recipe):
-    """Yield what is wrong with optimizer and scheduler and torch would not say, or not name."""
+    """Yield faults of optimizer and scheduler that torch would miss, or report without the key."""
     optimizer, scheduler = recipe["optimizer"], recipe["scheduler"]
     kind = scheduler["name"]
     if not isinstance(find_optimizer(optimizer["name"]), type):
@@ -212,7 +212,7 @@ def check_schedule(recipe):
     part, key = rate_of(recipe)
     if part == "scheduler" and "lr" in optimizer:
         yield f"{kind} sets the rate from {key}: leave out the optimizer's lr"
-    rate = recipe[part].get(key)  # when left out, torch has a default, or says that there is none
+    rate = recipe[part].get(key)  # left out, it is torch's default, or torch complains
     if kind == "ByEpoch" and not is_rates(rate, recipe["epochs"]):
         yield (f"scheduler.rates is {rate!r}, expected a list with a number above 0 for each of "
                f"{recipe['epochs']} epochs")
@@ -278,9 +278,10 @@ def rehearse(source, net_class, recipe, n, device, part="test"):
     except Exception as error:
         raise UserError(f"{source}: RECIPE: {describe(error)}", 2) from None
     sizes = {recipe["batch_size"], n % recipe["batch_size"] or recipe["batch_size"]}
-    layouts = [torch.contiguous_format]
-    if device.type == "cpu":  # faster there, except for a net that asks for views of its maps; on
-        layouts.insert(0, torch.channels_last)  # MPS slow or wrong: pytorch issues 193349, 140902
+    # channels_last is faster on a CPU, but nets that ask for views of their maps need the other. On
+    # MPS it is slow or wrong: pytorch issues 193349 and 140902.
+    layouts = [torch.channels_last] if device.type == "cpu" else []
+    layouts.append(torch.contiguous_format)
     for layout in layouts:
         try:
             for size in sizes:
@@ -303,8 +304,8 @@ def rehearse(source, net_class, recipe, n, device, part="test"):
 
 
 def try_recipe(recipe, device):
-    """Step optimizer and scheduler of a recipe; raises whatever torch raises. A plateau as long as
-    the run has the rate fall, which is when some wrong values show."""
+    """Step optimizer and scheduler of a recipe; raises whatever torch raises. The loss stays the
+    same, so that ReduceLROnPlateau lowers the rate: some wrong values fail only then."""
     probe = torch.nn.Linear(1, 1).to(device)
     optimizer, scheduler = make_optimizer(probe, recipe, steps_per_epoch=10)
     probe(torch.ones(1, 1, device=device)).sum().backward()
@@ -338,8 +339,8 @@ def make_optimizer(net, recipe, steps_per_epoch):
     make_scheduler = SCHEDULERS[schedule.pop("name")]
     if make_scheduler is OneCycleLR:
         schedule["total_steps"] = recipe["epochs"] * steps_per_epoch
-        rise = schedule["total_steps"] * schedule.get("pct_start", 0)
-        if rise == 1:  # a rise of no steps: torch divides by zero
+        rise = schedule["total_steps"] * schedule.get("pct_start", 0.3)
+        if rise == 1:  # torch divides by rise - 1
             schedule["pct_start"] += 1e-9
     optimizer = find_optimizer(kwargs.pop("name"))(net.parameters(), **kwargs)
     return optimizer, make_scheduler(optimizer, **schedule)
@@ -425,7 +426,7 @@ def outline(value):
     """What two checkpoints of one net have in common: names, types, shapes; and whether every
     number is finite."""
     if isinstance(value, torch.Tensor):
-        whole = value.nbytes <= value.untyped_storage().nbytes()  # else of any size, all the same
+        whole = value.nbytes <= value.untyped_storage().nbytes()  # else one number repeated
         finite = whole and (not value.is_floating_point() or bool(value.isfinite().all()))
         return value.dtype, tuple(value.shape), finite
     if isinstance(value, dict):
@@ -458,7 +459,8 @@ def restore(state, saved, steps_per_epoch):
 # ---- a run and what it leaves ------------------------------------------------------------------
 def open_folder(args, path):
     """Make the folder of a run: FOLDER/seedS, or the first of seedS-2, seedS-3, ... that is not
-    there. With --resume the newest of them, or the one that it names."""
+    there; held-out and dry runs say so in its name. With --resume the newest of them, or the one
+    that it names."""
     if args.resume:
         named = Path(args.resume)
         folder = named.parent if named.name == "last.pt" else named
@@ -467,7 +469,8 @@ def open_folder(args, path):
         return folder
     base = Path(args.out or f"runs/{path.stem}")
     base.mkdir(parents=True, exist_ok=True)
-    name = f"dry-run-seed{args.seed}" if args.dry_run else f"seed{args.seed}"
+    kind = "dry-run-" if args.dry_run else "held-out-" if args.holdout else ""
+    name = f"{kind}seed{args.seed}"
     folders = [base / name, *(base / f"{name}-{number}" for number in range(2, 1000))]
     there = [folder for folder in folders if folder.is_dir()]
     if there and args.resume is not None:
@@ -584,7 +587,14 @@ def print_summary(net):
 def describe_device(device):
     """Its kind, its name and the number of CPU cores, for people."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return f"{device.type} ({name}, {os.cpu_count()} cores)"
+    return f"{device.type} ({name}, {cores()} cores)"
+
+
+def cores():
+    """The number of CPU cores that this process may use: on a cluster, not all that there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
 
 
 def describe_run(args, path, net, recipe, device):
@@ -664,7 +674,7 @@ def run_seeds(args, argv, path, epochs, device):
     reached is read from its folder. Raises SystemExit with the status of a seed that failed."""
     at_once, env = 1, os.environ
     if device.type == "cpu":
-        at_once, env = os.cpu_count(), os.environ | dict(OMP_NUM_THREADS="1")
+        at_once, env = cores(), os.environ | dict(OMP_NUM_THREADS="1")
     waiting = list(range(args.seed, args.seed + args.runs))
     running, accuracies, began = {}, {}, time.monotonic()
     say(f"{args.runs} runs, at most {at_once} at a time")
@@ -717,7 +727,7 @@ def endings_as_ctrl_c():
 
 
 def begin_seed(args, argv, path, env):
-    """Start args.seed in a process of its own: child, its folder, errors (what it says of them)."""
+    """Start args.seed in a process of its own: child, its folder, errors (its standard error)."""
     folder = open_folder(args, path)
     errors = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
     command = [sys.executable, str(utils.HERE / "train.py"), *argv, "--runs=1",
@@ -796,7 +806,8 @@ def parse_arguments(argv=None):
         help="where to train; auto is the first there is of cuda, mps, cpu (default: auto)")
     arg("--data-dir", metavar="FOLDER",
         help="holds MNIST/raw/ (default: data/, downloaded if it is not there)")
-    arg("--out", metavar="FOLDER", help="gets a folder seedS, or seedS-2 ... (default: runs/MODEL)")
+    arg("--out", metavar="FOLDER",
+        help="gets a folder seedS, or held-out-seedS, or seedS-2 ... (default: runs/MODEL)")
     arg("--holdout", type=number(int, 0, 59999), default=0, metavar="N",
         help="judge by N training images, train on the others: for choices (default: 0)")
     arg("--fold", type=number(int, 0, 59999), metavar="K",
@@ -836,8 +847,8 @@ def read_recipe(args):
     if args.lr:
         part, key = rate_of(recipe)
         if key == "rates":
-            raise UserError(f"--lr {args.lr}: {path} has a rate for each epoch; change them with "
-                            "--set scheduler.rates=[...]", 2)
+            raise UserError(f"--lr {args.lr}: {source_of(path, args)} has a rate for each epoch; "
+                            "change them with --set scheduler.rates=[...]", 2)
         recipe[part][key] = args.lr
     n = number_of_images(args)
     if recipe["batch_size"] > n:
@@ -847,8 +858,10 @@ def read_recipe(args):
 
 
 def source_of(path, args):
-    """Where a recipe comes from, for messages."""
-    return f"{path} with --set {' '.join(args.set)}" if args.set else path
+    """Where net and recipe come from, for messages."""
+    recipe = f" with --recipe {args.recipe}" if args.recipe else ""
+    changes = f" with --set {' '.join(args.set)}" if args.set else ""
+    return f"{path}{recipe}{changes}"
 
 
 def number_of_images(args):
@@ -886,7 +899,7 @@ def load_data(args, recipe, device):
 def main(argv=None):
     """Returns the exit status: 0, 1 (data, files, run), 2 (arguments, model file), 130 (Ctrl-C)."""
     argv = sys.argv[1:] if argv is None else argv
-    sys.stderr = sys.stderr or open(os.devnull, "w")  # closed, where the bar would be drawn
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # None if closed, and tqdm writes to it
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError):  # none, or a notebook's
             stream.reconfigure(errors="replace")  # a terminal that knows no ± stops no run
@@ -901,7 +914,7 @@ def main(argv=None):
                                     number_of_images(args), device, judged(args))
         data = load_data(args, recipe, device)
         with endings_as_ctrl_c():
-            if args.runs > 1:  # each loads the data again, but what is wrong with it is said once
+            if args.runs > 1:  # each seed loads the data itself; above, its faults are said once
                 run_seeds(args, argv, path, recipe["epochs"], device)
             else:
                 run(args, path, net_class, recipe, layout, template, data)

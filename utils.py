@@ -208,7 +208,8 @@ def upright(images):
         variance_x, variance_y = (columns * dx ** 2).sum(dim=1), (rows * dy ** 2).sum(dim=1)
         covariance = ((ink @ centres) * dy).sum(dim=1) / total
         slope = covariance / variance_y.clamp(min=1e-4)
-        spread = (variance_y + variance_x - slope * covariance).clamp(min=0).sqrt()  # when upright
+        # Shearing upright takes slope * covariance from the variance along x.
+        spread = (variance_y + variance_x - slope * covariance).clamp(min=0).sqrt()
         zoom = (spread / SPREAD).clamp(0.7, 1.4)
         thetas = torch.stack([zoom, slope * zoom, x, 0 * zoom, zoom, y], dim=1).view(-1, 2, 3)
         out.copy_(warp(batch.unsqueeze(1), thetas).round().squeeze(1))
@@ -222,9 +223,9 @@ def normalise(images):
 
 # ---- augmentation and batches ------------------------------------------------------------------
 def affine_matrix(angle, shift_x, shift_y, scale, shear):
-    """Matrices (N, 2, 3) by which warp() finds where in the input each pixel of the output lies,
-    from five tensors (N,): angle and shear in degrees, shifts in pixels, scale a factor, as in
-    torchvision.transforms.functional.affine, shear along x."""
+    """Matrices (N, 2, 3) for warp(), from output to input. The arguments are tensors (N,), as in
+    torchvision.transforms.functional.affine: angle and shear (along x) in degrees, shifts in
+    pixels, scale a factor."""
     cos, sin = torch.cos(torch.deg2rad(angle)), torch.sin(torch.deg2rad(angle))
     slope = torch.tan(torch.deg2rad(shear))
     matrix = torch.stack([cos - sin * slope, cos * slope + sin, -sin, cos], dim=1).view(-1, 2, 2)
@@ -430,7 +431,7 @@ class ByEpoch(torch.optim.lr_scheduler.LRScheduler):
         super().__init__(optimizer)
 
     def get_lr(self):
-        rate = self.rates[min(self.last_epoch, len(self.rates) - 1)]  # none follows the last
+        rate = self.rates[min(self.last_epoch, len(self.rates) - 1)]  # stepped after the last, too
         return [rate] * len(self.optimizer.param_groups)
 
 
@@ -469,8 +470,9 @@ def predict(net, images, recipe):
 
 # ---- receptive field ---------------------------------------------------------------------------
 def windows(output):
-    """The side in pixels of what a unit of `output` (56, C, ...) sees, the largest of all units;
-    image r of the 56 was NaN in row r, image 28 + c in column c."""
+    """How far a layer sees: `output` (56, C, ...) is what it makes of 56 images, image r with NaN
+    in row r, image 28 + c in column c. A unit sees the rows and columns whose NaN reached it.
+    Returns the side in pixels, the largest of all units."""
     reached = output.isnan()
     reached = reached.reshape(2, 28, -1)  # rows or columns, which of them, unit
     first = reached.int().argmax(dim=1)
@@ -516,7 +518,9 @@ def receptive_field(net):
     theory, jump: side and distance of the windows on an image without edges, by the recurrence of
         https://distill.pub/2019/computing-receptive-fields; None unless the net is one chain of
         modules
-    parameters: each counted once; the last row has those of no layer, and the logits' window"""
+    parameters: each counted once
+
+    The last row is that of the logits, with the parameters that belong to no layer."""
     net = copy.deepcopy(net).cpu().eval()
     net = net.to(memory_format=torch.contiguous_format)
     rows, counted = [], set()
@@ -593,8 +597,8 @@ def receptive_field_table(net):
 
 # ---- files of a run ----------------------------------------------------------------------------
 def write(path, data):
-    """Write bytes or str so that a kill at any moment leaves the old or the new, never half. What
-    another program holds for a moment is tried again. Raises UserError naming the file."""
+    """Write bytes or str so that a kill at any moment leaves the old file or the new, never half of
+    one. Tries again for a second if another program has it open. Raises UserError naming it."""
     beside = Path(f"{path}.{os.getpid()}.part")  # a name of this process's own
     try:
         with open(beside, "wb") as file:
@@ -618,8 +622,16 @@ def write(path, data):
 
 def write_csv(path, rows):
     """rows: dicts with the same keys, which become the header."""
-    lines = [rows[0].keys(), *(row.values() for row in rows)]
-    write(path, "".join(",".join(map(str, line)) + "\n" for line in lines))
+    write(path, csv_text(rows))
+
+
+def csv_text(rows):
+    """Rows as write_csv() takes them, as text."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def read_csv(path):
@@ -643,7 +655,7 @@ def load(path):
     try:
         with zipfile.ZipFile(path) as archive:
             packed = any(member.compress_type for member in archive.infolist())
-            if packed or archive.testzip():  # torch packs nothing; what is may unpack to any size
+            if packed or archive.testzip():  # torch never compresses: it may be a zip bomb
                 raise zipfile.BadZipFile
         return torch.load(path, map_location="cpu", weights_only=True)
     except (FileNotFoundError, NotADirectoryError):

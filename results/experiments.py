@@ -50,8 +50,9 @@ def measure(name, flags, seed, fold):
             text=True, errors="replace", env=os.environ | dict(OMP_NUM_THREADS="1"))
         if done.returncode:
             raise RuntimeError(f"seed {seed}, fold {fold}: {done.stderr.strip()}")
-        args = json.loads(Path(folder, f"seed{seed}", "args.json").read_text())
-        epochs = utils.read_csv(Path(folder, f"seed{seed}", "metrics.csv"))
+        run = Path(folder, f"held-out-seed{seed}")
+        args = json.loads((run / "args.json").read_text())
+        epochs = utils.read_csv(run / "metrics.csv")
     last = epochs[-1]
     return dict(
         name=name, command=f"python train.py {shlex.join(settings)}", seed=seed, fold=fold,
@@ -102,7 +103,7 @@ def main():
     print(f"{len(waiting)} of {len(wanted)} runs to do", flush=True)
 
     failures = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(train.cores()) as pool:
         runs = [pool.submit(measure, args.name, args.flags, *run) for run in waiting]
         try:
             for run in as_completed(runs):

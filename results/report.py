@@ -9,10 +9,15 @@ two comments:
     <!-- table: NAME -->
     <!-- end -->
 
-NAME is a key of TABLES below, "receptive field of MODEL", "changes: SECTION", or names of held-out
-experiments in experiments.csv, separated by |. The first of these is the reference: each other is
-compared with it in pairs of runs of the same seed and fold. A name with * in it stands for all that
-match. SECTION is one of changes.csv, which says what was changed and names runs in earlier.csv.
+NAME is one of:
+
+    results                           any key of TABLES below
+    receptive field of model3         what each layer of a model sees
+    changes: digits upright           a section of changes.csv: what was changed, and names of runs
+                                      in earlier.csv
+    Model 3: as it is | Model 3: *    experiments in experiments.csv. The first is the reference:
+                                      the others, here all that match, are compared with it in pairs
+                                      of runs of the same seed and fold
 
 Written, too: the Result paragraph of each model's docstring, runs.csv of each model, and the
 pictures of figures.py. All other prose is written by hand."""
@@ -348,10 +353,8 @@ def with_result(text, model):
 
 def runs_csv(name):
     """The text of a model's runs.csv: a line for each seed."""
-    runs = [{key: f'"{value}"' if key == "device" else str(value)
-             for key, value in run.items() if key not in ("accuracy", "wrong")}
-            for run in published(name)]
-    return "".join(",".join(line) + "\n" for line in (runs[0], *(run.values() for run in runs)))
+    return utils.csv_text([{key: value for key, value in run.items()
+                            if key not in ("accuracy", "wrong")} for run in published(name)])
 
 
 def texts():

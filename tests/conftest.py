@@ -113,7 +113,7 @@ SERVER.set_forkserver_preload(["pytest", "torchsummary", "torch._dynamo"])
 
 @pytest.fixture(scope="session", autouse=True)
 def server():
-    """It imports while the first tests run."""
+    """Start what spawn() forks from, so that its imports overlap with the first tests."""
     forkserver.ensure_running()
 
 

@@ -266,6 +266,13 @@ def test_flags_and_set_change_the_recipe(tmp_path, main, plateau):
     assert [row["lr"] for row in rates] == ["0.3"] * 3 * 4  # 2,000 images
 
 
+def test_as_many_seeds_run_at_once_as_there_are_cores_for_this_process(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5}, raising=False)
+    assert train.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert train.cores() == os.cpu_count()
+
+
 def test_lr_is_the_peak_of_one_cycle():
     args = train.parse_arguments(["--lr", "0.3", "--model", "1"])
     assert train.read_recipe(args)[2]["scheduler"]["max_lr"] == 0.3
@@ -426,6 +433,8 @@ def test_a_net_is_trained_by_another_files_recipe(tmp_path, main, one_cycle, pla
     args = json.loads((tmp_path / "runs" / "one_cycle" / "dry-run-seed0" / "args.json").read_text())
     _, _, recipe = train.load_model_file(plateau)
     assert args["model"] == "one_cycle.py" and args["recipe"] == recipe | dict(epochs=1)
+    result = main("--model", one_cycle, "--recipe", plateau, *DRY, "--set", "optimizer.foo=2")
+    assert refused(result, 2, f"with --recipe {plateau} with --set optimizer.foo=2: RECIPE: ")
 
 
 def test_lr_does_not_say_which_of_many_rates(main, by_epoch):
@@ -797,7 +806,7 @@ def test_a_seed_that_fails_ends_the_series(tmp_path, monkeypatch, main, one_cycl
     found, out, err = main("--model", one_cycle, "--dry-run", "--runs", 9, "--seed", 5)
     assert found == status and all(word in err for word in words), err
     assert "Traceback" not in err and "accuracy in the last epoch" not in out
-    assert len(list(tmp_path.glob("started-*"))) <= os.cpu_count()
+    assert len(list(tmp_path.glob("started-*"))) <= train.cores()
     assert not list((tmp_path / "runs" / "one_cycle").iterdir())
 
 
@@ -832,7 +841,7 @@ def test_nohup_holds(tmp_path, main, one_cycle, seeds):
 def wait_for_seeds(folder, process):
     """The process ids of the seeds, once as many have begun as may at once."""
     deadline = time.monotonic() + 30
-    while len(started := list(folder.glob("started-*"))) < min(9, os.cpu_count()):
+    while len(started := list(folder.glob("started-*"))) < min(9, train.cores()):
         assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.05)
     return [int(path.name.partition("-")[2]) for path in started]
@@ -864,10 +873,11 @@ def test_holdout_trains_on_real_digits_and_never_opens_the_test_set(mnist, tmp_p
             (raw / name).write_text("nonsense, to be opened by nobody")
     flags = "--model", plateau, "--data-dir", tmp_path / "data", "--epochs", "1"
     status, out, _ = main(*flags, "--holdout", "40000")
-    row = utils.read_csv(tmp_path / "runs" / "plateau" / "seed0" / "metrics.csv")[-1]
+    folder = tmp_path / "runs" / "plateau" / "held-out-seed0"
+    row = utils.read_csv(folder / "metrics.csv")[-1]
     assert status == 0 and float(row["val_acc"]) > 85 and "test_acc" not in row
     assert "Val Acc: " in out and "Test" not in out
-    wrong = utils.read_csv(tmp_path / "runs" / "plateau" / "seed0" / "mistakes.csv")
+    wrong = utils.read_csv(folder / "mistakes.csv")
     labels = utils.load_mnist(tmp_path / "data", train=True)[1]
     assert wrong and all(int(row["index"]) >= 20000 for row in wrong)
     assert all(int(row["label"]) == labels[int(row["index"])] for row in wrong)
