@@ -20,12 +20,12 @@ Analysis
         0.0353  with SGD (rate 0.2, not tuned) in place of Muon
         0.0346  without the two plain epochs at the end
         0.0340  trained without preparation: one slant, place, size and contrast
+    Label smoothing raises this loss, because it makes the net less sure: 0.0176 without it. Of the
+    accuracy it is worth 0.03 ± 0.03 points.
     Channels of 16, 32 and 48 suit a CPU's vector units: they take a tenth less time than 10 in the
     first layer and 35 in the others, and lose nothing.
     Size and contrast in preparation, and stroke thickness and noise in augmentation, change the
     loss little: they are for other people's digits.
-    A 3×3 convolution is split in two, each channel by itself and then 1×1 across channels: a layer
-    then has 32 channels for as many weights as 12 cost before (CHANGELOG.md).
 """
 
 from torch import nn
@@ -33,9 +33,10 @@ from torch import nn
 RECIPE = dict(
     epochs=15,
     batch_size=256,  # images a step
-    optimizer=dict(name="Muon", momentum=0.9,  # evens out each matrix's step: utils.py
-                   vectors=6.7,  # BatchNorm and biases: plain SGD at 6.7 times the rate,
-                   weight_decay=5e-4),  # and they alone decay
+    optimizer=dict(name="Muon", momentum=0.9,  # a step that goes equally far in every direction of
+                   # a weight matrix; SGD's goes far in a few (utils.py)
+                   vectors=6.7,  # BatchNorm's weights and biases: SGD at 6.7 times the rate
+                   weight_decay=5e-4),  # of these alone
     scheduler=dict(name="OneCycleLR",  # stepped once a batch
                    max_lr=0.03, pct_start=0.2,  # the peak comes after a fifth of all steps
                    anneal_strategy="linear", cycle_momentum=False),  # momentum stays at 0.9
@@ -44,8 +45,8 @@ RECIPE = dict(
                  thickness=0.5, noise=0.2),  # pixels, a fraction; uniform within ±, noise from 0
     plain_epochs=2,  # the last two epochs are without augmentation
     label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
-    average=0.998,  # average = 0.998 average + 0.002 weights after each step, faster at first; it
-                    # is what is tested and saved
+    average=0.998,  # what is tested and saved is the moving average of the weights; each step moves
+                    # it towards them by a share of 0.002, early steps by more
 )
 
 
