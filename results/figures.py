@@ -25,7 +25,8 @@ def seeds(model, runs):
     axes.set_title(f"{model}.py, {runs[0]['params']:,} parameters: {len(runs) - len(missed)} of "
                    f"{len(runs)} seeds hold {utils.TARGET} %", loc="left", fontsize=11)
     axes.fill_between([last - 4.4, last + 0.2], utils.TARGET, 100, color="tab:green", alpha=0.1,
-                      linewidth=0)  # where all lines should be
+                      linewidth=0)
+    axes.text(last - 4.3, 99.745, "the target", color="tab:green", fontsize=9, va="top")
     for run in runs:
         axes.plot(range(1, last + 1), run["accuracy"], color="0.75", linewidth=1, zorder=1)
     heights = []  # of the labels at the right: beside the lines' ends, none over another
@@ -55,7 +56,7 @@ def accuracy(ours, others, baselines):
     axes.spines[["top", "right"]].set_visible(False)
     axes.fill_between([0, utils.BUDGET], utils.TARGET, 100, color="tab:green", alpha=0.1,
                       linewidth=0)
-    axes.text(3300, 99.735, "the target: 99.4 % with\nfewer than 8,000 parameters",
+    axes.text(3300, 99.735, "99.4 % or more with\nfewer than 8,000 parameters",
               color="tab:green", fontsize=9, va="top")
 
     points = []  # parameters, accuracies, text, size, style of the text
@@ -125,8 +126,9 @@ def published(baselines):
     for line, words in zip(axes.get_lines(), ("a seed here", "mean of the seeds", "published")):
         line.set_label(words)
     axes.set_yticks(range(len(baselines)), [
-        f"{net['net']}{net['reconstructed'] and '*'}  {int(net['parameters']):,}"
-        for net in baselines])
+        f"{net['net']}{' (reconstructed)' if net['reconstructed'] else ''}, "
+        f"{int(net['parameters']):,}" for net in baselines])
+    axes.set_ylabel("net, parameters")
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(axis="y", alpha=0.3)

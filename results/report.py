@@ -296,12 +296,13 @@ def experiments_table(names):
 
 
 def difference(ours, theirs, places):
-    """'+0.03 ± 0.01': the mean difference of pairs and its standard error."""
+    """'+0.03 ± 0.01': the mean difference of pairs and its standard error; of fewer than three
+    pairs, which give no such error, the differences themselves."""
     differences = [a - b for a, b in zip(ours, theirs)]
-    text = f"{statistics.mean(differences):+.{places}f}"
-    if len(differences) == 1:
-        return text
-    return text + f" ± {statistics.stdev(differences) / len(differences) ** 0.5:.{places}f}"
+    if len(differences) < 3:
+        return ", ".join(f"{each:+.{places}f}" for each in differences)
+    error = statistics.stdev(differences) / len(differences) ** 0.5
+    return f"{statistics.mean(differences):+.{places}f} ± {error:.{places}f}"
 
 
 TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
