@@ -74,7 +74,7 @@ def pen_strokes(digit, height, boldness):
 def made_photo(digits, rng):
     """A photo of digits, uint8 (28, 28) each, in a row: the paper plain, ruled or squared, the
     light uneven, the pen of any colour, dark or light; turned, blurred, noisy, JPEG."""
-    width, height = ((420, 320), (320, 420), (480, 480))[rng.integers(3)]
+    width, height = ((320, 240), (240, 320), (360, 360))[rng.integers(3)]
     light_ink = rng.random() < 0.25
     paper = rng.integers(0, 70, 3) if light_ink else rng.integers(185, 256, 3)
     ink = rng.integers(160, 256, 3) if light_ink else rng.integers(0, 110, 3)
