@@ -5,7 +5,7 @@ Target
     parameters on purpose: the plain stack of 3×3 convolutions, one 1×1 convolution with a pool
     behind it, and an average pool for a head, that this task is usually begun with (the layers are
     those of baselines/c1.py). The recipe is
-    short: SGD with momentum under OneCycleLR, digits set upright before they are shown, and small
+    short: SGD with momentum under OneCycleLR, slanted digits sheared upright (deskewed), and small
     random affine transforms. No dropout, no label smoothing, no weight average.
 
 Result
@@ -21,7 +21,7 @@ Analysis
     What each ingredient is worth, by the held-out cross-entropy, the mean of two folds:
         0.0177  as it is
         0.0198  without augmentation
-        0.0179  without setting digits upright, which is within the noise
+        0.0179  without deskewing, which is within the noise
     Most of the arithmetic is in the second convolution, which makes 32 maps of 24×24 pixels only
     for the 1×1 convolution behind it to squeeze them to ten. Pooling earlier is the first thing to
     try.

@@ -38,8 +38,8 @@ from torch import nn
 RECIPE = dict(
     epochs=15,
     batch_size=256,  # images a step
-    optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # a step that goes equally far in every
-                   # direction of a weight matrix; SGD's goes far in a few (utils.py)
+    optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # evens out the singular values of each
+                   # weight matrix's step (utils.py)
                    vectors=6.7,  # BatchNorm's weights and biases: SGD at 6.7 times the rate
                    weight_decay=5e-4),  # of these alone
     scheduler=dict(name="ReduceLROnPlateau",  # stepped once an epoch, watches the training loss
@@ -49,8 +49,8 @@ RECIPE = dict(
                  thickness=0.5, noise=0.2),  # pixels, a fraction; uniform within ±, noise from 0
     plain_epochs=2,  # the last two epochs are without augmentation
     label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
-    average=0.998,  # what is tested and saved is the moving average of the weights; each step moves
-                    # it towards them by a share of 0.002, early steps by more
+    average=0.998,  # what is tested and saved: average = 0.998 average + 0.002 weights after each
+                    # step; early on, the weights have a larger share
 )
 
 
