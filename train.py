@@ -202,7 +202,8 @@ def check_recipe(recipe, path):
 
 
 def check_schedule(recipe):
-    """Yield faults of optimizer and scheduler that torch would miss, or report without the key."""
+    """Yield faults of optimizer and scheduler that torch misses, or reports without naming the
+    key."""
     optimizer, scheduler = recipe["optimizer"], recipe["scheduler"]
     kind = scheduler["name"]
     if not isinstance(find_optimizer(optimizer["name"]), type):
@@ -459,8 +460,8 @@ def restore(state, saved, steps_per_epoch):
 # ---- a run and what it leaves ------------------------------------------------------------------
 def open_folder(args, path):
     """Make the folder of a run: FOLDER/seedS, or the first of seedS-2, seedS-3, ... that is not
-    there; held-out and dry runs say so in its name. With --resume the newest of them, or the one
-    that it names."""
+    there; held-out and dry runs say so in its name. With --resume (args.resume is "") the last of
+    them; with --resume FOLDER (args.resume is FOLDER) that one."""
     if args.resume:
         named = Path(args.resume)
         folder = named.parent if named.name == "last.pt" else named
@@ -495,6 +496,8 @@ def run(args, path, net_class, recipe, layout, template, data):
     if args.resume is not None and (folder / "last.pt").exists():
         resume(state, folder / "last.pt", settings, template, steps_per_epoch)
         say(f"Resuming {folder} after epoch {len(state.rows)}")
+    elif any(file.suffix != ".part" for file in folder.iterdir()):
+        raise UserError(f"{folder} has files, but no last.pt to go on from")
 
     with care_for(folder, path):
         if not state.rows:
@@ -523,7 +526,7 @@ def keep_epoch(folder, state, settings):
 
 
 def judged(args):
-    """What the figures are called by which a run is judged: held-out images are "val"."""
+    """The beginning of the columns that a run is judged by: "val" for held-out images."""
     return "val" if args.holdout else "test"
 
 
@@ -814,7 +817,7 @@ def parse_arguments(argv=None):
         help="with --holdout: hold out images K*N to K*N+N-1 (default: the last N)")
     arg("--resume", nargs="?", const="", metavar="FOLDER",
         help="added to the command that began a run, go on after its last finished epoch; FOLDER: "
-             "the run's own folder (default: off; without FOLDER the newest of the seed)")
+             "the run's own folder (default: off; without FOLDER the last of the seed)")
     arg("--dry-run", action="store_true",
         help="2 epochs on rendered digits, NOT MNIST: needs no data and no network (default: off)")
     arg("--no-progress", action="store_true", help="no progress bar (default: in a terminal, one)")
@@ -822,8 +825,8 @@ def parse_arguments(argv=None):
     if args.fold is not None and not args.holdout:
         parser.error("--fold goes with --holdout")
     if args.fold is not None and (args.fold + 1) * args.holdout > 60000:
-        parser.error(f"--fold {args.fold}: there are {60000 // args.holdout} parts of "
-                     f"{args.holdout} images, 0 to {60000 // args.holdout - 1}")
+        parser.error(f"--fold {args.fold}: the last fold of {args.holdout} images is "
+                     f"{60000 // args.holdout - 1}")
     if args.dry_run and args.holdout:
         parser.error("--holdout does not go with --dry-run, which has no MNIST")
     if args.seed + args.runs > 2**32:

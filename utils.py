@@ -175,8 +175,8 @@ def deskew(images):
     (N, 28, 28). An old remedy, as in LeCun et al. 1998
     (http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf)."""
     images = as_uint8(images)
-    upright, centres = torch.empty_like(images), CENTRES.to(images.device)
-    for batch, result in zip(images.split(1000), upright.split(1000)):
+    result, centres = torch.empty_like(images), CENTRES.to(images.device)
+    for batch, out in zip(images.split(1000), result.split(1000)):
         ink = batch.float()
         rows = ink.sum(dim=2)  # (B, 28): ink in each row
         y = rows @ centres / rows.sum(dim=1).clamp(min=1)  # clamped for an empty image
@@ -184,8 +184,8 @@ def deskew(images):
         slope = ((ink @ centres) * dy).sum(dim=1) / (rows * dy ** 2).sum(dim=1).clamp(min=1)
         thetas = torch.eye(2, 3, device=images.device).repeat(len(batch), 1, 1)
         thetas[:, 0, 1], thetas[:, 0, 2] = slope, -slope * y
-        result.copy_(warp(ink.unsqueeze(1), thetas).round().squeeze(1))
-    return upright
+        out.copy_(warp(ink.unsqueeze(1), thetas).round().squeeze(1))
+    return result
 
 
 def upright(images):
@@ -317,8 +317,9 @@ def warp(images, thetas):
 
 def draw_step(n, step, generator):
     """Random numbers for n images and one dict of `augment`: matrices (n, 2, 3), or None if nothing
-    is to be moved, and the other changes' strengths {name: (n,)}. Each is uniform within ± what
-    `step` has, noise from 0 to it. With p=0.5 about half of the images are left as they are."""
+    is to be moved, and the other changes' strengths {name: (n,)}. A number is uniform within
+    ± step[name], that for noise between 0 and step["noise"]. With p=0.5 about half of the images
+    are left as they are."""
     def uniform(name):
         return step.get(name, 0) * (2 * torch.rand(n, generator=generator) - 1)
 

@@ -24,6 +24,8 @@ def prepare(image):
     pixels of the image. N is 0 if nothing in it looks like a digit."""
     image = to_rgb(image)
     longest = max(image.size)
+    if longest > 100 * min(image.size):  # a strip, of whose small copies nothing would be left
+        return np.zeros((0, 28, 28), dtype=np.uint8), []
     factor = np.clip(longest, *SIDES) / longest
     size = [max(1, round(side * factor)) for side in image.size]
     ink = find_ink(image.resize(size, BOX if factor < 1 else Image.Resampling.BICUBIC))

@@ -48,33 +48,46 @@ def read_args(folder):
         args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: unfinished or damaged: {error}") from None
-    keys = "model", "parameters", "seed", "holdout", "data", "recipe"
-    if not isinstance(args, dict) or not args.keys() >= {*keys}:
-        raise UserError(f"{folder}: args.json is damaged: it needs {', '.join(keys)}")
+    keys = dict(model=str, parameters=int, seed=int, holdout=int, data=str, recipe=dict)
+    for key, kind in keys.items():
+        if not isinstance(args, dict) or not isinstance(args.get(key), kind):
+            raise UserError(f"{folder}: args.json is damaged: no {key}")
     return args
 
 
-def check(folder, seed, net_class, recipe):
-    """Raise UserError unless `folder` has a whole run of this seed, net and recipe on MNIST."""
+def check(folder, seed, path, net_class, recipe, names):
+    """Raise UserError unless `folder` has a whole run on MNIST of this seed, of the net in a model
+    file and by this recipe, with files of these names."""
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        raise UserError(f"{folder}: unfinished or damaged: it lacks {', '.join(missing)}")
     args = read_args(folder)
     try:
         epochs = [int(row["epoch"]) for row in utils.read_csv(folder / "metrics.csv")]
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: unfinished or damaged: {error}") from None
-    expected = dict(seed=seed, parameters=train.count(net_class()), data="MNIST", holdout=0,
-                    recipe=recipe)
-    args["recipe"] = train.DEFAULTS | args["recipe"]
+        report.read_run(folder)
+        if "model.pt" in names:
+            net_class().load_state_dict(utils.load(folder / "model.pt"))
+    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+        raise UserError(f"{folder}: unfinished or damaged: {train.describe(error)}") from None
+    expected = dict(model=path.name, seed=seed, parameters=train.count(net_class()), data="MNIST",
+                    holdout=0)
     wrong = [f"{key} is {args[key]}, expected {value}" for key, value in expected.items()
              if args[key] != value]
-    if epochs != list(range(1, recipe["epochs"] + 1)):
-        wrong.append(f"metrics.csv has {len(epochs)} epochs, expected {recipe['epochs']}")
+    theirs = train.DEFAULTS | args["recipe"]
+    differ = [key for key in theirs | recipe if theirs.get(key) != recipe.get(key)]
+    if differ:
+        wrong.append(f"another {', '.join(differ)} than the recipe has now")
+    if epochs != list(range(1, recipe["epochs"] + 1)) or len(epochs) > 15:
+        wrong.append(f"metrics.csv has {len(epochs)} epochs, expected {recipe['epochs']} and at "
+                     "most 15")
     if wrong:
         raise UserError(f"{folder}: {'; '.join(wrong)}")
 
 
 def publish(source):
     """Copy the runs in the folder `source` to results/, or their figures into the baselines' table.
-    Raises UserError if they are not seeds 0, 1, ... of one model."""
+    Everything is checked before anything is changed. Returns what was done, in words. Raises
+    UserError if they are not seeds 0, 1, ... of one model."""
     folders = report.seed_folders(source)
     names = [folder.name for folder in folders]
     if not names or names != [f"seed{seed}" for seed in range(len(names))]:
@@ -82,9 +95,8 @@ def publish(source):
                         "without a gap, and one run of each")
     baseline = report.ROOT / "baselines" / read_args(folders[0])["model"]
     if baseline.exists():
-        publish_baseline(baseline, folders)
-    else:
-        publish_model(source.name, folders)
+        return publish_baseline(baseline, folders)
+    return publish_model(source.name, folders)
 
 
 def publish_model(name, folders):
@@ -95,19 +107,16 @@ def publish_model(name, folders):
     if target in (folder.parent for folder in folders):
         raise UserError(f"{target} is what is published already")
     _, net_class, recipe = train.load_model_file(path)
-    if recipe["epochs"] > 15:
-        raise UserError(f"{path} trains for {recipe['epochs']} epochs, expected at most 15")
     for seed, folder in enumerate(folders):
-        check(folder, seed, net_class, recipe)
-        missing = [name for name in files_of(seed) if not (folder / name).is_file()]
-        if missing:
-            raise UserError(f"{folder} lacks {', '.join(missing)}")
-    for old in report.seed_folders(target):
-        shutil.rmtree(old)
+        check(folder, seed, path, net_class, recipe, files_of(seed))
+    old = report.seed_folders(target)
+    for folder in old:
+        shutil.rmtree(folder)
     for seed, folder in enumerate(folders):
         (target / folder.name).mkdir(parents=True)
-        for name in files_of(seed):
-            shutil.copy(folder / name, target / folder.name / name)
+        for file in files_of(seed):
+            shutil.copy(folder / file, target / folder.name / file)
+    return f"published: {len(folders)} seeds of {path.name} in place of {len(old)}"
 
 
 def publish_baseline(path, folders):
@@ -119,18 +128,22 @@ def publish_baseline(path, folders):
     net, recipe = path.stem, "model3" if is_model3s else "own"
     rows = []
     for seed, folder in enumerate(folders):
-        check(folder, seed, net_class, model3 if is_model3s else own)
+        names = ["model.pt"] if seed == 0 else []
+        check(folder, seed, path, net_class, model3 if is_model3s else own, names)
         run = report.read_run(folder)
         rows.append(dict(net=net, recipe=recipe, seed=seed, parameters=run["params"], holdout=0,
                          epochs=len(run["accuracy"]), **{key: run[key] for key in FIGURES}))
     table = report.ROOT / "results" / "baselines" / "runs.csv"
-    rows += [row for row in utils.read_csv(table) if (row["net"], row["recipe"]) != (net, recipe)]
-    rows.sort(key=lambda row: (row["net"], row["recipe"], int(row["seed"])))
+    before = utils.read_csv(table)
+    kept = [row for row in before if (row["net"], row["recipe"]) != (net, recipe)]
+    rows = sorted(rows + kept, key=lambda row: (row["net"], row["recipe"], int(row["seed"])))
     utils.write_csv(table, rows)
     if not is_model3s:
         weights = table.parent / net / "seed0" / "model.pt"
         weights.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folders[0] / "model.pt", weights)
+    return (f"published: {len(folders)} seeds of {path.name}, {recipe} recipe, in place of "
+            f"{len(before) - len(kept)}")
 
 
 def main():
@@ -139,8 +152,7 @@ def main():
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="as runs/model3")
     source = parser.parse_args().folder.resolve()
     try:
-        publish(source)
-        print("\n".join([f"published: {source.name}", *report.update()]))
+        print("\n".join([publish(source), *report.update()]))
     except (UserError, KeyError, ValueError, OSError) as error:
         sys.exit(f"publish.py: error: {error}")
 

@@ -114,6 +114,14 @@ def held(runs):
     return f"{sum(run['last5_min'] >= utils.TARGET for run in runs)} of {len(runs)}"
 
 
+def duration(runs):
+    """'135 s', the mean time of a run; with the device if that is not one thread of a CPU."""
+    seconds = f"{statistics.mean(run['seconds'] for run in runs):.0f} s"
+    devices = {(run["device"].partition(" ")[0], run["threads"]) for run in runs if "device" in run}
+    others = [f"{device}, {threads} threads" for device, threads in sorted(devices - {("cpu", 1)})]
+    return f"{seconds} ({'; '.join(others)})" if others else seconds
+
+
 # ---- tables ------------------------------------------------------------------------------------
 def results_table():
     """The models' runs on all training images."""
@@ -123,8 +131,7 @@ def results_table():
         lines.append((
             f"[{model}.py]({model}.py)", f"{runs[0]['params']:,}",
             spread([run["test_acc"] for run in runs]),
-            f"{min(run['last5_min'] for run in runs):.2f} %", held(runs),
-            f"{statistics.mean(run['seconds'] for run in runs):.0f} s"))
+            f"{min(run['last5_min'] for run in runs):.2f} %", held(runs), duration(runs)))
     return utils.table(("model", "parameters", "test accuracy, last epoch",
                         "lowest of the last five", "seeds that hold 99.4 %", "time"), lines)
 
@@ -142,8 +149,7 @@ def leaderboard_table():
             name = path.relative_to(ROOT).as_posix()
             lines.append((
                 f"[{name}]({name})", f"{parameters:,}",
-                spread([run["test_acc"] for run in runs]), held(runs),
-                f"{statistics.mean(run['seconds'] for run in runs):.0f} s"))
+                spread([run["test_acc"] for run in runs]), held(runs), duration(runs)))
     lines.sort(key=lambda line: line[2], reverse=True)
     return utils.table(("net", "parameters", "test accuracy, last epoch", "seeds that hold 99.4 %",
                         "time"), lines)

@@ -393,7 +393,7 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--runs 2 --seed 4294967295": ["--seed 4294967295 --runs 2", "above 4294967295"],
     "--holdout 60000": ["--holdout", "from 0 to 59999"], "--device tpu": ["--device", "cuda"],
     "--dry-run --holdout 100": ["--holdout", "--dry-run"], "--fold 1": ["--fold", "--holdout"],
-    "--holdout 10000 --fold 6": ["--fold 6", "0 to 5"], "--holdout 9 --fold -1": ["--fold"],
+    "--holdout 10000 --fold 6": ["--fold 6", "the last fold of 10000 images is 5"], "--holdout 9 --fold -1": ["--fold"],
     "--sede 1": ["--sede"], "--model 4": ["--model 4", "expected 1, 2, 3 or the path"],
     "--recipe 4": ["--recipe 4", "expected 1, 2, 3"], "--recipe no.py": ["--recipe no.py"],
     "--model nowhere.py": ["--model nowhere.py"], "--model README.md": ["--model README.md"],
@@ -584,6 +584,10 @@ def test_a_finished_run_may_be_resumed_by_folder_or_file_wherever_it_lies(finish
         assert status == 0 and err == "" and f"Resuming {elsewhere} after epoch 2" in out
         assert {path.name for path in elsewhere.iterdir()} == FILES
     assert refused(resume("nowhere"), 1, "--resume nowhere: no such folder")
+    (elsewhere / "last.pt").unlink()
+    before = snapshot(elsewhere)
+    assert refused(resume(elsewhere), 1, "no last.pt to go on from")
+    assert snapshot(elsewhere) == before
 
 
 def test_resume_runs_no_code_beside_the_checkpoint(finished, one_cycle, tmp_path):

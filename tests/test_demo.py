@@ -253,6 +253,8 @@ def nothing(kind):
         return Image.new("RGB", (300, 200), "white")
     if kind == "one pixel":
         return Image.new("L", (1, 1))
+    if kind == "a strip":
+        return Image.new("L", (4000, 1), 200)
     if kind == "gradient":
         return Image.linear_gradient("L").resize((400, 300))
     if kind == "noise":
@@ -266,8 +268,8 @@ def nothing(kind):
     return Image.fromarray((127 + 50 * ripples).astype(np.uint8))
 
 
-@pytest.mark.parametrize("kind", ["blank", "one pixel", "gradient", "noise", "ruled paper",
-                                  "ripples"])
+@pytest.mark.parametrize("kind", ["blank", "one pixel", "a strip", "gradient", "noise",
+                                  "ruled paper", "ripples"])
 def test_where_is_no_digit_none_is_read(kind):
     assert read(nothing(kind)) == ""
 

@@ -35,9 +35,9 @@ def test_published_runs_are_of_this_net_and_recipe_and_complete(name):
     assert len(folders) >= (10 if name in report.MODELS else 3)
     for seed, folder in enumerate(folders):  # from 0 on, without a gap
         assert folder.name == f"seed{seed}"
-        publish.check(folder, seed, net_class, recipe)
-        args = json.loads((folder / "args.json").read_text())
-        assert args["model"] == f"{name}.py" or name not in report.MODELS
+        model = json.loads((folder / "args.json").read_text())["model"]
+        assert model == f"{name}.py" or name not in report.MODELS  # earlier ones have been renamed
+        publish.check(folder, seed, Path(model), net_class, recipe, publish.EVERY_SEED[:2])
         if (folder / "mistakes.csv").exists():
             wrong = utils.read_csv(folder / "mistakes.csv")
             accuracy = utils.read_csv(folder / "metrics.csv")[-1]["test_acc"]
@@ -338,7 +338,7 @@ def runs(tmp_path, monkeypatch):
 def test_runs_are_published_in_place_of_the_old_ones(runs, tmp_path):
     target = tmp_path / "results" / "model3"
     (target / "seed2").mkdir(parents=True)
-    publish.publish(runs)
+    assert publish.publish(runs) == "published: 2 seeds of model3.py in place of 1"
     assert {path.name for path in target.iterdir()} == {"seed0", "seed1"}
     for seed in (0, 1):
         names = {path.name for path in (target / f"seed{seed}").iterdir()}
@@ -347,15 +347,26 @@ def test_runs_are_published_in_place_of_the_old_ones(runs, tmp_path):
 
 @pytest.mark.parametrize("file, old, new, said", [
     ("args.json", '"holdout": 0', '"holdout": 10000', "holdout is 10000"),
-    ("args.json", '"label_smoothing": ', '"label_smoothing": 1', "recipe is"),
+    ("args.json", '"label_smoothing": ', '"label_smoothing": 1', "another label_smoothing"),
+    ("args.json", '"model3.py"', '"model2.py"', "model is model2.py"),
+    ("args.json", '"recipe"', '"recipes"', "damaged: no recipe"),
+    ("args.json", '"torch"', '"touch"', "damaged"),
+    ("metrics.csv", "test_acc", "val_acc", "damaged"),
     ("args.json", '"MNIST"', '"rendered digits, NOT MNIST"', "data is rendered"),
     ("args.json", '"parameters": ', '"parameters": 1', "parameters is 1"),
     ("args.json", '"seed": 1', '"seed": 3', "seed is 3"), ("args.json", "{", "", "damaged"),
-    ("args.json", '"holdout"', '"another"', "damaged: it needs"),
+    ("args.json", '"holdout"', '"another"', "damaged: no holdout"),
     ("metrics.csv", "\n15,", "\n16,", "metrics.csv")])
 def test_what_is_no_whole_run_of_the_model_is_not_published(runs, tmp_path, file, old, new, said):
     edit(runs / "seed1" / file, old, new)
     with pytest.raises(utils.UserError, match=said):
+        publish.publish(runs)
+    assert not (tmp_path / "results").exists()
+
+
+def test_weights_of_another_net_are_not_published(runs, tmp_path):
+    shutil.copy(ROOT / "results" / "model2" / "seed0" / "model.pt", runs / "seed0")
+    with pytest.raises(utils.UserError, match="damaged: RuntimeError"):
         publish.publish(runs)
     assert not (tmp_path / "results").exists()
 
@@ -421,6 +432,6 @@ def test_the_runs_of_a_published_net_become_rows(baseline, tmp_path, recipe, the
     weights = path.parent / "x1" / "seed0" / "model.pt"
     assert weights.exists() == (recipe == "own")
     edit(baseline / "seed1" / "args.json", size, '"batch_size": 64')
-    with pytest.raises(utils.UserError, match="recipe is"):
+    with pytest.raises(utils.UserError, match="another batch_size"):
         publish.publish(baseline)
     assert utils.read_csv(path) == rows
