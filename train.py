@@ -69,7 +69,7 @@ def train(state, recipe, train_set, test_set, part="test"):
 
             losses.append(loss.detach() * len(labels))  # a sum: the last batch may be smaller
             correct.append((logits.argmax(dim=1) == labels).sum())
-            state.rates.append(optimizer.param_groups[0]["lr"])  # to be reported
+            state.rates.append(float(optimizer.param_groups[0]["lr"]))  # to be reported
             step_after_batch(scheduler)  # only OneCycleLR steps here
 
         train_loss, train_acc = total(losses) / n, 100 * total(correct) / n
@@ -183,7 +183,7 @@ def check_recipe(recipe, path):
     """A copy of `recipe` with its optional keys filled in. Raises UserError (status 2) naming the
     keys that are unknown, missing or wrong."""
     try:
-        recipe = DEFAULTS | json.loads(json.dumps(recipe))  # plain values alone
+        recipe = copy.deepcopy(DEFAULTS) | json.loads(json.dumps(recipe))  # plain values alone
     except (TypeError, ValueError) as error:
         raise UserError(f"{path}: RECIPE: {error}", 2) from None
     problems = [f"unknown key {key!r}; known: {', '.join(RECIPE_KEYS)}"
@@ -220,9 +220,12 @@ def check_schedule(recipe):
     elif kind != "ByEpoch" and key in recipe[part] and not is_rate(rate):
         yield f"{part}.{key} is {rate!r}, expected a number above 0"
     if kind == "OneCycleLR":
-        for key in ("pct_start", "div_factor", "final_div_factor"):
+        for key in ("div_factor", "final_div_factor"):
             if not is_rate(scheduler.get(key, 1)):
                 yield f"scheduler.{key} is {scheduler[key]!r}, expected a number above 0"
+        rise = scheduler.get("pct_start", 0.3)
+        if not is_rate(rise) or rise >= 1:  # torch would divide by zero in the last step
+            yield f"scheduler.pct_start is {rise!r}, expected a number above 0 and below 1"
         for key in scheduler.keys() & {"total_steps", "epochs", "steps_per_epoch"}:
             yield f"scheduler.{key} follows from epochs and batch_size: leave it out"
     if kind == "ReduceLROnPlateau" and scheduler.get("mode", "min") != "min":
@@ -341,7 +344,7 @@ def make_optimizer(net, recipe, steps_per_epoch):
     if make_scheduler is OneCycleLR:
         schedule["total_steps"] = recipe["epochs"] * steps_per_epoch
         rise = schedule["total_steps"] * schedule.get("pct_start", 0.3)
-        if rise == 1:  # torch divides by rise - 1
+        if rise == 1:  # torch divides by rise - 1; the key is there, 0.3 of no integer is 1
             schedule["pct_start"] += 1e-9
     optimizer = find_optimizer(kwargs.pop("name"))(net.parameters(), **kwargs)
     return optimizer, make_scheduler(optimizer, **schedule)
@@ -747,9 +750,12 @@ def end_seed(number, seed):
     status, accuracy = seed.child.returncode, read_accuracy(seed.folder)
     if status > 0:
         raise SystemExit(status)  # it has said why
-    if status < 0 or not accuracy:  # no memory, say
+    if status < 0:  # no memory, say
         raise UserError(f"seed {number} ended early (signal {-status}); add --resume to the same "
                         "command to go on")
+    if not accuracy:
+        raise UserError(f"seed {number} left no metrics.csv in {seed.folder}; add --resume to the "
+                        "same command to go on")
     return accuracy
 
 
@@ -767,9 +773,10 @@ def describe_seeds(accuracies):
     last = [accuracy[-1] for accuracy in accuracies.values()]
     lowest = [min(accuracy[-5:]) for accuracy in accuracies.values()]
     hold = sum(accuracy >= utils.TARGET for accuracy in lowest)
+    n = min(5, *map(len, accuracies.values()))
     return (f"{len(last)} runs, accuracy in the last epoch: {statistics.mean(last):.3f} ± "
             f"{statistics.stdev(last):.3f}% (mean ± standard deviation), minimum {min(last):.2f}%\n"
-            f"At least {utils.TARGET}% in each of the last five epochs: "
+            f"At least {utils.TARGET}% in each of the last {n} epochs: "
             f"{hold} of {len(last)} runs")
 
 

@@ -318,8 +318,8 @@ def warp(images, thetas):
 def draw_step(n, step, generator):
     """Random numbers for n images and one dict of `augment`: matrices (n, 2, 3), or None if nothing
     is to be moved, and the other changes' strengths {name: (n,)}. A number is uniform within
-    ± step[name], that for noise between 0 and step["noise"]. With p=0.5 about half of the images
-    are left as they are."""
+    ± step[name], that for noise between 0 and 255 × step["noise"]. With p=0.5 about half of the
+    images are left as they are."""
     def uniform(name):
         return step.get(name, 0) * (2 * torch.rand(n, generator=generator) - 1)
 
@@ -367,7 +367,7 @@ def batches(images, labels, batch_size, generator, augment):
         for change in changes:
             if "thickness" in change:
                 batch = change_thickness(batch, change["thickness"][part])
-            if "contrast" in change:
+            if "brightness" in change:  # and contrast: draw_step() has both or neither
                 batch = change_light(batch, change["brightness"][part], change["contrast"][part])
             if "noise" in change:
                 batch = add_noise(batch, change["noise"][part], generator)

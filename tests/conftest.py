@@ -50,7 +50,7 @@ ONE_CYCLE = TINY.format(lr="", scheduler='name="OneCycleLR", max_lr=0.1, cycle_m
 PLATEAU = TINY.format(lr="lr=0.1, ", scheduler='name="ReduceLROnPlateau", factor=0.5, patience=0, '
                                                'threshold=0.2')
 STEP = TINY.format(lr="lr=0.1, ", scheduler='name="StepLR", step_size=2, gamma=0.5')
-BY_EPOCH = TINY.format(lr="", scheduler='name="ByEpoch", rates=[0.1, 0.02, 0.05, 0.01]')
+BY_EPOCH = TINY.format(lr="", scheduler='name="ByEpoch", rates=[1, 0.02, 0.05, 0.01]')
 
 
 @pytest.fixture

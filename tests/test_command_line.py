@@ -266,6 +266,13 @@ def test_flags_and_set_change_the_recipe(tmp_path, main, plateau):
     assert [row["lr"] for row in rates] == ["0.3"] * 3 * 4  # 2,000 images
 
 
+def test_set_changes_this_recipe_alone(step):
+    step.write_text(STEP.replace("augment=dict(rotate=10, shift=1, scale=0.1, shear=5),", ""))
+    _, _, recipe = train.load_model_file(step)
+    train.override(recipe, ["augment.rotate=9"])
+    assert train.load_model_file(step)[2]["augment"] == train.DEFAULTS["augment"] == {}
+
+
 def test_as_many_seeds_run_at_once_as_there_are_cores_for_this_process(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {2, 3, 5}, raising=False)
     assert train.cores() == 3
@@ -354,10 +361,10 @@ BROKEN = {  # a model file, and what the message must say about it
     STEP + "RECIPE['scheduler']['step_size'] = -1\n": ["scheduler.step_size is -1", "an integer"],
     STEP + "RECIPE['scheduler']['step_size'] = 1.5\n": ["scheduler.step_size is 1.5", "an integer"],
     BY_EPOCH + "RECIPE['scheduler']['rates'] = []\n": ["scheduler.rates is []", "each of 4 epochs"],
-    BY_EPOCH + "RECIPE['scheduler']['rates'][3] = 0\n": ["scheduler.rates is [0.1,", "above 0"],
+    BY_EPOCH + "RECIPE['scheduler']['rates'][3] = 0\n": ["scheduler.rates is [1, ", "above 0"],
     BY_EPOCH + "RECIPE['scheduler']['rates'] = 0.1\n": ["scheduler.rates is 0.1", "a list"],
     BY_EPOCH + "del RECIPE['scheduler']['rates']\n": ["scheduler.rates is None", "a list"],
-    BY_EPOCH + "RECIPE['epochs'] = 5\n": ["scheduler.rates is [0.1,", "each of 5 epochs"],
+    BY_EPOCH + "RECIPE['epochs'] = 5\n": ["scheduler.rates is [1, ", "each of 5 epochs"],
     BY_EPOCH + "RECIPE['optimizer']['lr'] = 1\n": ["leave out the optimizer's lr"],
     ONE_CYCLE.replace("Linear(256, 10)", "Linear(256, 11)"): ["(60, 11)", "expected (60, 10)"],
     ONE_CYCLE.replace("return self.layers(images)", "return self.layers(images), 1"):
@@ -409,6 +416,7 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--set average={[]:1}": ["--set average", "{[]:1}"], "--set augment={1}": ["set"],
     "--set scheduler.maxlr=3": ["model3.py with --set scheduler.maxlr=3", "argument 'maxlr'"],
     "--set scheduler.pct_start=2": ["--set scheduler.pct_start=2", "pct_start"],
+    "--set scheduler.pct_start=1.0": ["scheduler.pct_start is 1.0", "below 1"],
     "--set scheduler.max_lr=0": ["scheduler.max_lr is 0"],
     "--set scheduler.pct_start=x": ["scheduler.pct_start is 'x'", "above 0"],
     "--set scheduler.div_factor=-3": ["scheduler.div_factor is -3", "above 0"],
@@ -781,7 +789,7 @@ def test_several_runs_are_those_of_single_ones_and_close_with_their_mean(
     final = [train.read_accuracy(tmp_path / "Größe" / f"dry-run-seed{seed}")[-1] for seed in (3, 4)]
     mean, deviation = sum(final) / 2, abs(final[0] - final[1]) / 2 ** 0.5  # n - 1 is 1
     assert f"{mean:.3f} ± {deviation:.3f}%" in out and f"minimum {min(final):.2f}%" in out
-    assert "At least 99.4% in each of the last five epochs: 0 of 2 runs" in out
+    assert "At least 99.4% in each of the last 2 epochs: 0 of 2 runs" in out
     for seed, accuracy in zip((3, 4), final):
         assert f"seed {seed}: {accuracy:.2f}% in the last epoch" in out
 

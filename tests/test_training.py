@@ -86,7 +86,7 @@ def test_step_lr_lowers_the_rate_every_so_many_epochs(step):
 
 def test_by_epoch_gives_every_epoch_its_own_rate(by_epoch):
     state = fit(by_epoch)
-    assert [row["lr"] for row in state.rows] == [0.1, 0.02, 0.05, 0.01]
+    assert [row["lr"] for row in state.rows] == [1, 0.02, 0.05, 0.01]
     assert state.rates == [row["lr"] for row in state.rows for _ in range(5)]
     assert fit(by_epoch, epochs=2).rates == state.rates[:10]
 
