@@ -6,14 +6,16 @@ Published: 3,762 parameters; 99.52 % on the test set in its best and last of 15 
 last seven 99.40, 99.35, 99.36, 99.41, 99.42, 99.45 and 99.52 %.
 
 Different: the public code's albumentations mirror at an image's edge what is outside. Here that is
-black, as nearly all edges are."""
+black, as nearly all edges are. The notebook sets momentum to 0.9, but its code does not hand it to
+SGD. Its log was made with it: after the first epoch the training loss is 0.336, here 0.335 with
+momentum and 0.743 without."""
 
 from torch import nn
 
 RECIPE = dict(
     epochs=15,
     batch_size=32,
-    optimizer=dict(name="SGD"),  # without momentum
+    optimizer=dict(name="SGD", momentum=0.9),
     scheduler=dict(name="ByEpoch", rates=[
         0.05, 0.075, 0.1, 0.085, 0.07, 0.055, 0.04, 0.025, 0.01,
         0.00875, 0.0075, 0.00625, 0.005, 0.00333, 0.00167]),
