@@ -95,7 +95,8 @@ def baselines():
     rows = utils.read_csv(ROOT / "results" / "baselines" / "runs.csv")
     for row in rows:
         row.update({key: float(value) for key, value in row.items()
-                    if key in ("test_acc", "last5_min", "best_test_acc", "seconds", "epochs")})
+                    if key in ("test_acc", "last5_min", "best_test_acc", "train_acc", "seconds",
+                               "epochs")})
     for net in nets:
         for recipe in ("own", "model3"):
             net[recipe] = [row for row in rows if row["recipe"] == recipe
@@ -230,13 +231,15 @@ def baselines_table():
         else:
             cells += ["–"] * 4
         cells.append(spread([run["test_acc"] for run in net["model3"]]) if net["model3"] else "–")
+        train_acc = f"{statistics.mean(run['train_acc'] for run in own):.2f}" if own else "–"
+        cells.append(f"{net['train'] or '–'}, {train_acc}")
         times = [run["seconds"] / run["epochs"] for run in own]
         cells.append(f"{statistics.mean(times):.0f} s" if times else "–")
         lines.append((*cells, verdict(net)))
     return utils.table((
         "net, source", "parameters", "published: best (%)", "last (%)", "here: last epoch",
-        "lowest to highest", "best epoch", "hold 99.4 %", "by Model 3's recipe", "an epoch",
-        "verdict"), lines)
+        "lowest to highest", "best epoch", "hold 99.4 %", "by Model 3's recipe",
+        "training (%): published, here", "an epoch", "verdict"), lines)
 
 
 def receptive_field_table(name):

@@ -134,17 +134,19 @@ def test_spread_and_verdict():
 def test_the_table_of_published_nets_has_dashes_for_what_is_not_there(tmp_path, monkeypatch):
     (tmp_path / "results" / "baselines").mkdir(parents=True)
     (tmp_path / "results" / "published.csv").write_text(
-        "net,parameters,best,last,source,address,reconstructed\n"
-        "X1,1234,99.30,,somebody,https://a.b,\nX2,5678,99.50,99.40,nobody,,\n")
+        "net,parameters,best,last,train,source,address,reconstructed\n"
+        "X1,1234,99.30,,98.76,somebody,https://a.b,\nX2,5678,99.50,99.40,,nobody,,\n")
     (tmp_path / "results" / "baselines" / "runs.csv").write_text(
-        "net,recipe,test_acc,last5_min,best_test_acc,seconds,epochs\n"
-        "x1,own,99.2,99.1,99.3,30,15\nx1,own,99.4,99.4,99.5,60,15\nx1,model3,99.6,99.5,99.6,9,9\n")
+        "net,recipe,test_acc,last5_min,best_test_acc,train_acc,seconds,epochs\n"
+        "x1,own,99.2,99.1,99.3,98.7,30,15\nx1,own,99.4,99.4,99.5,98.9,60,15\n"
+        "x1,model3,99.6,99.5,99.6,98,9,9\n")
     monkeypatch.setattr(report, "ROOT", tmp_path)
     assert report.baselines_table().splitlines()[2:] == [
         "| [X1](x1.py), [somebody](https://a.b) | 1,234 | 99.30 | – | 99.30 ± 0.14 % (n=2) "
-        "| 99.20 to 99.40 | 99.40 ± 0.14 % (n=2) | 1 of 2 | 99.60 % (n=1) | 3 s | "
-        "2 of 5 runs done |",
-        "| [X2](x2.py), nobody | 5,678 | 99.50 | 99.40 | – | – | – | – | – | – | not run yet |"]
+        "| 99.20 to 99.40 | 99.40 ± 0.14 % (n=2) | 1 of 2 | 99.60 % (n=1) | 98.76, 98.80 "
+        "| 3 s | 2 of 5 runs done |",
+        "| [X2](x2.py), nobody | 5,678 | 99.50 | 99.40 | – | – | – | – | – | –, – | – "
+        "| not run yet |"]
     figures.published(report.baselines())
     figures.published(report.baselines()[1:])
 
