@@ -111,7 +111,7 @@ def is_count(value):
 
 
 def is_number(value):
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) < math.inf
 
 
 def is_rate(value):
@@ -344,7 +344,8 @@ def make_optimizer(net, recipe, steps_per_epoch):
     if make_scheduler is OneCycleLR:
         schedule["total_steps"] = recipe["epochs"] * steps_per_epoch
         rise = schedule["total_steps"] * schedule.get("pct_start", 0.3)
-        if rise == 1:  # torch divides by rise - 1; the key is there, 0.3 of no integer is 1
+        # torch divides by rise - 1. With its default, 0.3, rise is never 1.
+        if rise == 1:
             schedule["pct_start"] += 1e-9
     optimizer = find_optimizer(kwargs.pop("name"))(net.parameters(), **kwargs)
     return optimizer, make_scheduler(optimizer, **schedule)
@@ -385,8 +386,8 @@ def start(net, recipe, seed, steps_per_epoch):
 
 # ---- checkpoints -------------------------------------------------------------------------------
 def checkpoint(state):
-    """All that training goes on from. Steps, rates and scheduler are not in it: they follow from
-    rows."""
+    """What training goes on from, to the same bits if all randomness is torch's on the CPU. Steps,
+    rates and scheduler are not in it: they follow from rows."""
     return dict(net=state.net.state_dict(), average=state.average.state_dict(),
                 optimizer=state.optimizer.state_dict()["state"], rows=state.rows,
                 generator=state.generator.get_state(), rng=torch.get_rng_state())
@@ -718,7 +719,7 @@ def run_seeds(args, argv, path, epochs, device):
 
 @contextlib.contextmanager
 def endings_as_ctrl_c():
-    """A request to end and a closed terminal end a run, or a series with its seeds, as Ctrl-C."""
+    """Make SIGTERM and SIGHUP (a closed terminal) end a run or a series as Ctrl-C does."""
     endings = [getattr(signal, kind) for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)]
     handlers = {}
     with contextlib.suppress(ValueError):  # in a thread, which gets no signals

@@ -492,12 +492,17 @@ def geometry(module, side):
         return kernel, kernel, 0, 1
     if not hasattr(module, "kernel_size"):
         return None
-    padding = "" if isinstance(module.padding, str) else one(module.padding)
-    return one(module.kernel_size), one(module.stride), padding, one(getattr(module, "dilation", 1))
+    padding = getattr(module, "padding", 0)
+    padding = "" if isinstance(padding, str) else one(padding)
+    stride = one(module.stride or module.kernel_size)  # None in nn.LPPool2d
+    return one(module.kernel_size), stride, padding, one(getattr(module, "dilation", 1))
 
 
 def is_regular(module, side):
-    """Whether the windows of a layer are squares of one size, one distance apart."""
+    """Whether the windows of a layer are squares of one size, one distance apart, and its units no
+    closer than those of its input."""
+    if isinstance(module, nn.ConvTranspose2d):
+        return False
     names = "kernel_size", "stride", "padding", "dilation", "output_size"
     values = [getattr(module, name) for name in names if hasattr(module, name)]
     square = all(len(set(value)) == 1 for value in values if isinstance(value, tuple))
@@ -552,10 +557,14 @@ def receptive_field(net):
             so_far["theory"] += (so_far["side"] - 1) * so_far["jump"]
             so_far["side"] = 1
         if output.dim() == 4:
+            if not kernel and output.shape[-1] != so_far["side"]:  # Upsample, say
+                so_far["whole"] = False
             so_far["side"] = output.shape[-1]
         so_far["output"] = output
         window, parameters = windows(output), new_parameters(module)
         looks = kernel or isinstance(module, nn.Linear)
+        if rows and not looks and window != rows[-1]["window"]:  # GroupNorm, say
+            so_far["whole"] = False
         if rows and not looks and window == rows[-1]["window"]:
             rows[-1]["parameters"] += parameters
             return

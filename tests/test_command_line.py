@@ -416,6 +416,7 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--set average={[]:1}": ["--set average", "{[]:1}"], "--set augment={1}": ["set"],
     "--set scheduler.maxlr=3": ["model3.py with --set scheduler.maxlr=3", "argument 'maxlr'"],
     "--set scheduler.pct_start=2": ["--set scheduler.pct_start=2", "pct_start"],
+    f"--set average=1{400 * '0'}": ["'average' is 1000", "below 1"],
     "--set scheduler.pct_start=1.0": ["scheduler.pct_start is 1.0", "below 1"],
     "--set scheduler.max_lr=0": ["scheduler.max_lr is 0"],
     "--set scheduler.pct_start=x": ["scheduler.pct_start is 'x'", "above 0"],

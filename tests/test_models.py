@@ -249,6 +249,14 @@ def test_any_students_net_trains_and_sees_what_changed_pixels_reach(tmp_path, ma
 
 
 # ---- what a net sees ---------------------------------------------------------------------------
+@pytest.mark.parametrize("layer, theory", [
+    (nn.LPPool2d(2, 2), 4), (nn.ReLU(), 3), (nn.GroupNorm(1, 4), None), (nn.Upsample(52), None),
+    (nn.ConvTranspose2d(4, 4, 2, stride=2), None), (nn.PixelShuffle(2), None)])
+def test_the_theory_is_left_out_where_its_recurrence_does_not_hold(layer, theory):
+    rows = utils.receptive_field(nn.Sequential(nn.Conv2d(1, 4, 3), layer))
+    assert rows[-1]["theory"] == theory
+
+
 def test_measuring_the_receptive_field_leaves_the_net_as_it_is():
     module = net("model3").train().to(memory_format=torch.channels_last)
     before = {key: value.clone() for key, value in module.state_dict().items()}
