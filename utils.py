@@ -488,20 +488,20 @@ def geometry(module, side):
         return max(each or 0 for each in value) if isinstance(value, tuple) else value
 
     if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
-        kernel = math.ceil(side / one(module.output_size))
+        kernel = math.ceil(side / (one(module.output_size) or side))  # None: the same size
         return kernel, kernel, 0, 1
     if not hasattr(module, "kernel_size"):
         return None
     padding = getattr(module, "padding", 0)
     padding = "" if isinstance(padding, str) else one(padding)
-    stride = one(module.stride or module.kernel_size)  # None in nn.LPPool2d
+    stride = one(getattr(module, "stride", None) or module.kernel_size)  # None in nn.LPPool2d
     return one(module.kernel_size), stride, padding, one(getattr(module, "dilation", 1))
 
 
 def is_regular(module, side):
     """Whether the windows of a layer are squares of one size, one distance apart, and its units no
     closer than those of its input."""
-    if isinstance(module, nn.ConvTranspose2d):
+    if isinstance(module, (nn.ConvTranspose2d, nn.FractionalMaxPool2d)):
         return False
     names = "kernel_size", "stride", "padding", "dilation", "output_size"
     values = [getattr(module, name) for name in names if hasattr(module, name)]

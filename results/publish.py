@@ -7,9 +7,9 @@ up to date.
 The folder's name says of which model the runs are: those in runs/mine are of mine.py or
 results/mine.py, and replace those in results/mine.
 
-Of a net in baselines/ there is one row a run, in results/baselines/runs.csv. New rows replace those
-of the same net and recipe, which is its own or Model 3's. Of its own recipe, seed 0's weights are
-kept, too:
+Of a net in baselines/, trained by its own recipe or by Model 3's, there is one row a run, in
+results/baselines/runs.csv. New rows replace those of the same net and recipe. Of runs by the net's
+own recipe, seed 0's weights are kept, too:
 
     python train.py --model baselines/f5.py --runs 5
     python results/publish.py runs/f5

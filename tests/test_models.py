@@ -251,7 +251,8 @@ def test_any_students_net_trains_and_sees_what_changed_pixels_reach(tmp_path, ma
 # ---- what a net sees ---------------------------------------------------------------------------
 @pytest.mark.parametrize("layer, theory", [
     (nn.LPPool2d(2, 2), 4), (nn.ReLU(), 3), (nn.GroupNorm(1, 4), None), (nn.Upsample(52), None),
-    (nn.ConvTranspose2d(4, 4, 2, stride=2), None), (nn.PixelShuffle(2), None)])
+    (nn.ConvTranspose2d(4, 4, 2, stride=2), None), (nn.PixelShuffle(2), None),
+    (nn.AdaptiveAvgPool2d((None, None)), 3), (nn.FractionalMaxPool2d(2, output_size=13), None)])
 def test_the_theory_is_left_out_where_its_recurrence_does_not_hold(layer, theory):
     rows = utils.receptive_field(nn.Sequential(nn.Conv2d(1, 4, 3), layer))
     assert rows[-1]["theory"] == theory
