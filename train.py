@@ -677,8 +677,9 @@ def closing_words(args, rows, size, folder):
 
 # ---- several seeds -----------------------------------------------------------------------------
 def run_seeds(args, argv, path, epochs, device):
-    """--runs: each seed is a process of its own; on the CPU as many at once as there are cores, with
-    one thread each. What it reached is read from its folder. Raises SystemExit with the status of a seed that failed."""
+    """--runs: each seed is a process of its own; on the CPU as many at once as there are cores,
+    with one thread each. What it reached is read from its folder. Raises SystemExit with the status
+    of a seed that failed."""
     at_once, env = 1, os.environ
     if device.type == "cpu":
         at_once, env = cores(), os.environ | dict(OMP_NUM_THREADS="1")
