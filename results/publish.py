@@ -67,7 +67,8 @@ def check(folder, seed, path, net_class, recipe, names):
         report.read_run(folder)
         if "model.pt" in names:
             net_class().load_state_dict(utils.load(folder / "model.pt"))
-    except (KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError,
+            RuntimeError) as error:
         raise UserError(f"{folder}: unfinished or damaged: {train.describe(error)}") from None
     expected = dict(model=path.name, seed=seed, parameters=train.count(net_class()), data="MNIST",
                     holdout=0)

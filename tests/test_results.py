@@ -115,6 +115,13 @@ def test_seeds_that_miss_the_target_are_counted_and_named():
     assert colours[:3] == ["0.75"] * 3 and colours[3:] == [axes.texts[1].get_color()]
 
 
+def test_a_time_that_is_not_one_cpu_threads_says_so():
+    run = dict(seconds=30, device="cpu (x86_64, 2 cores)", threads=1)
+    assert report.duration([run, run | dict(seconds=40), dict(seconds=50)]) == "40 s"
+    assert report.duration([run, run | dict(device="cuda (H100, 8 cores)", threads=8)]) == (
+        "30 s (cuda, 8 threads)")
+
+
 def test_spread_and_verdict():
     assert report.spread([99.0, 99.2, 99.7]) == "99.30 ± 0.36 % (n=3)"
     assert report.spread([99.5]) == "99.50 % (n=1)"
