@@ -18,7 +18,7 @@ import utils
 # Layers: v a 3×3 convolution without padding, c with it, p a 1×1, w a 5×5 convolution, l a linear
 # layer, each with its width, and ' for a bias; B BatchNorm, R ReLU, G GELU, D dropout, M 2×2 max
 # pool, A average pool over the whole map. The recipe: batch size, optimizer, scheduler, augment.
-ADAMW = "AdamW lr=0.001 weight_decay=0.0001", "ReduceLROnPlateau patience=3 factor=0.5 min_lr=1e-06"
+ADAMW = "AdamW lr=0.001 weight_decay=0.0001", "StepLR step_size=1 gamma=1"
 CYCLE = ("SGD momentum=0.9 nesterov=True",
          "OneCycleLR max_lr=0.3 pct_start=0.2 div_factor=10 final_div_factor=100")
 CONSTANT = "SGD lr=0.01 momentum=0.9", "StepLR step_size=1 gamma=1"
@@ -26,7 +26,8 @@ LINE, SHIFTED, TWICE = "rotate=7", "rotate=8 shift=2.8", "rotate=7; rotate=15"
 PUBLISHED = dict(
     a1=(9412, "v8BRD v8BRD M v16BRD v16BRD M v32BRD p10BR A l10R l10", 0.05, 32, *ADAMW, LINE),
     a2=(6992, "v12BRD v12BRD M v12BRD v12BRD M v24BRD p10BR A", 0.05, 32, *ADAMW, LINE),
-    a3=(6972, "v12BR v12BR M v12BR v12BR M v24BR A p10", None, 32, *ADAMW, LINE),
+    a3=(6972, "v12BR v12BR M v12BR v12BR M v24BR A p10", None, 32,
+        "AdamW weight_decay=0.0001", f"ByEpoch rates={10 * [0.001] + 5 * [0.0005]}", LINE),
     b1=(13808, "v16RBD v32RBD p10 M v16RBD v16RBD v16RBD c16RBD A p10", 0.1, 128, *CYCLE, LINE),
     b2=(9382, "c16'BR c16'BR M p12'D c20'BR c20'BR M p24'D A p10'", 0.05, 128, *CYCLE, LINE),
     b3=(7784, "v7BR v7BR v10BR M v10BR v12BR M c16BR c18BR A l10'", None, 128, *CYCLE, LINE),
@@ -34,7 +35,7 @@ PUBLISHED = dict(
         SHIFTED),
     c2=(5048, "v8RBD v16RBD p8 M v12RBD v12RBD c12RBD A p10", 0.1, 64, *CONSTANT, SHIFTED),
     c3=(7902, "v10GBD v14GBD p10 M v14GBD v14GBD v12GBD c12GBD p14 p12 A p10",  # skips: p14, p12
-        0.03, 64, CONSTANT[0], "ReduceLROnPlateau factor=0.5 patience=3", SHIFTED),
+        0.03, 64, "SGD momentum=0.9", f"ByEpoch rates={10 * [0.01] + 5 * [0.005]}", SHIFTED),
     d1=(8620, "v8R v16R v16R p8 M v8R v8R v16R p10R w10", None, 128, *CONSTANT, ""),
     d2=(7416, "v8RBD v16RBD p8 M v16RBD v16RBD v16RBD A p10", 0.05, 128,
         "SGD lr=0.075 momentum=0.9 nesterov=True", "StepLR step_size=2 gamma=0.65", TWICE),
