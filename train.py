@@ -134,9 +134,14 @@ def is_named(value):
     return isinstance(value, dict) and isinstance(value.get("name"), str)
 
 
-def is_strengths(value):
-    steps = value if isinstance(value, list) else [value]
-    return all(isinstance(step, dict) and all(map(is_number, step.values())) for step in steps)
+def is_step(value):
+    return isinstance(value, dict) and all(
+        is_flag(strength) if name == "nearest" else is_number(strength)
+        for name, strength in value.items())
+
+
+def is_augment(value):
+    return all(map(is_step, value if isinstance(value, list) else [value]))
 
 
 RECIPE_KEYS = dict(  # what a value has to be
@@ -144,7 +149,7 @@ RECIPE_KEYS = dict(  # what a value has to be
     batch_size=(is_count, "an integer of at least 1"),
     optimizer=(is_named, "dict(name=..., ...)"),
     scheduler=(is_named, "dict(name=..., ...)"),
-    augment=(is_strengths, "a dict of numbers, or a list of such dicts"),
+    augment=(is_augment, "a dict of numbers (and nearest=True), or a list of such dicts"),
     plain_epochs=(lambda value: type(value) is int and value >= 0, "an integer of at least 0"),
     deskew=(is_flag, "True or False"),
     upright=(is_flag, "True or False"),

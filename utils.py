@@ -237,7 +237,8 @@ def affine_matrix(angle, shift_x, shift_y, scale, shear):
 AUGMENTATIONS = dict(  # what a recipe's augment may have: the highest strength, its unit
     rotate=(180, "degrees"), shear=(80, "degrees"), shift=(28, "pixels"),
     scale=(0.99, "a fraction"), thickness=(1, "pixels"), brightness=(1, "a fraction of white"),
-    contrast=(1, "a fraction"), noise=(1, "a fraction of white"), p=(1, "a probability"))
+    contrast=(1, "a fraction"), noise=(1, "a fraction of white"), p=(1, "a probability"),
+    nearest=(1, "True or False"))
 
 
 def steps_of(augment):
@@ -304,15 +305,16 @@ def add_noise(images, deviations, generator):
     return (images + deviations.view(-1, 1, 1, 1) * noise).clamp(0, 255)
 
 
-def warp(images, thetas):
-    """Float images (B, 1, 28, 28) resampled bilinearly through thetas (B, 2, 3), zeros outside:
-    the sampler of Spatial Transformer Networks (https://arxiv.org/abs/1506.02025)."""
+def warp(images, thetas, mode="bilinear"):
+    """Float images (B, 1, 28, 28) resampled through thetas (B, 2, 3), zeros outside: the sampler of
+    Spatial Transformer Networks (https://arxiv.org/abs/1506.02025). mode "bilinear" mixes four
+    pixels, "nearest" takes one."""
     centres = CENTRES.to(images.device)
     x, y = centres.repeat(28), centres.repeat_interleave(28)
     # As F.affine_grid, but without its slow product for each image.
     grid = thetas @ torch.stack([x, y, torch.ones_like(x)])  # (B, 2, 784)
     grid = grid.view(-1, 2, 28, 28).permute(0, 2, 3, 1)
-    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(images, grid, mode=mode, padding_mode="zeros", align_corners=False)
 
 
 def draw_step(n, step, generator):
@@ -347,7 +349,9 @@ def batches(images, labels, batch_size, generator, augment):
     depend on its seed alone, not on the device or dropout.
 
     augment: a dict of strengths, or a list of such dicts, one step after the other. The affine
-    transforms of all steps come first, in a single resampling; torchvision resamples in each."""
+    transforms of all steps come first, in a single resampling; torchvision resamples in each.
+    Pixels are mixed bilinearly, or, with nearest=True in a step, taken from the nearest, as
+    torchvision does where it is not told otherwise."""
     n, device = len(images), images.device
     order = torch.randperm(n, generator=generator).to(device)
     thetas, changes = None, []
@@ -358,12 +362,13 @@ def batches(images, labels, batch_size, generator, augment):
             thetas = matrices if thetas is None else chain(thetas, matrices)
         changes.append({name: values.to(device) for name, values in strengths.items()})
 
+    mode = "nearest" if any(step.get("nearest") for step in steps_of(augment)) else "bilinear"
     for start in range(0, n, batch_size):
         part = slice(start, start + batch_size)
         batch = images.index_select(0, order[part])  # images[order[part]], but faster
         batch = batch.unsqueeze(1).float()
         if thetas is not None:  # before normalising, so that zeros from outside are background
-            batch = warp(batch, thetas[part])
+            batch = warp(batch, thetas[part], mode)
         for change in changes:
             if "thickness" in change:
                 batch = change_thickness(batch, change["thickness"][part])

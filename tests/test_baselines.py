@@ -22,15 +22,16 @@ ADAMW = "AdamW lr=0.001 weight_decay=0.0001", "StepLR step_size=1 gamma=1"
 CYCLE = ("SGD momentum=0.9 nesterov=True",
          "OneCycleLR max_lr=0.3 pct_start=0.2 div_factor=10 final_div_factor=100")
 CONSTANT = "SGD lr=0.01 momentum=0.9", "StepLR step_size=1 gamma=1"
-LINE, SHIFTED, TWICE = "rotate=7", "rotate=8 shift=2.8", "rotate=7; rotate=15"
+LINE, SHIFTED = "rotate=7 nearest=True", "rotate=8 shift=2.8 nearest=True"
+TWICE = "rotate=7 nearest=True; rotate=15 nearest=True"
 PUBLISHED = dict(
     a1=(9412, "v8BRD v8BRD M v16BRD v16BRD M v32BRD p10BR A l10R l10", 0.05, 32, *ADAMW, LINE),
     a2=(6992, "v12BRD v12BRD M v12BRD v12BRD M v24BRD p10BR A", 0.05, 32, *ADAMW, LINE),
     a3=(6972, "v12BR v12BR M v12BR v12BR M v24BR A p10", None, 32,
         "AdamW weight_decay=0.0001", f"ByEpoch rates={10 * [0.001] + 5 * [0.0005]}", LINE),
     b1=(13808, "v16RBD v32RBD p10 M v16RBD v16RBD v16RBD c16RBD A p10", 0.1, 128, *CYCLE, LINE),
-    b2=(9382, "c16'BR c16'BR M p12'D c20'BR c20'BR M p24'D A p10'", 0.05, 128, *CYCLE, LINE),
-    b3=(7784, "v7BR v7BR v10BR M v10BR v12BR M c16BR c18BR A l10'", None, 128, *CYCLE, LINE),
+    b2=(9382, "c16'BR c16'BR M p12'D c20'BR c20'BR M p24'D A p10'", 0.05, 128, *CYCLE, "rotate=7"),
+    b3=(7784, "v7BR v7BR v10BR M v10BR v12BR M c16BR c18BR A l10'", None, 128, *CYCLE, "rotate=7"),
     c1=(13808, "v16RBD v32RBD p10 M v16RBD v16RBD v16RBD c16RBD A p10", 0.03, 64, *CONSTANT,
         SHIFTED),
     c2=(5048, "v8RBD v16RBD p8 M v12RBD v12RBD c12RBD A p10", 0.1, 64, *CONSTANT, SHIFTED),
@@ -53,7 +54,7 @@ PUBLISHED = dict(
         "OneCycleLR max_lr=0.003 pct_start=0.2 div_factor=25 final_div_factor=1000",
         "rotate=5 shift=1.4 scale=0.02"),
     f3=(6128, "c8RBD v16RBD M p8 v8RBD v8RBD v16RBD v10RB v10 A", 0.1, 64, "Adam lr=0.01",
-        "StepLR step_size=6 gamma=0.1", LINE),
+        "StepLR step_size=6 gamma=0.1", "rotate=7"),
     f4=(6750, "c10BRD c10BRD M v10BRD v10BRD v10BRD v10BRD v20BRD A p10", 0.05, 128,
         "SGD momentum=0.9", "OneCycleLR max_lr=0.1 pct_start=0.3", "rotate=15"),
     f5=(8172, "c12BRD c12BRD M v12BRD v12BRD v12BRD v12BRD v12BRD A p10", 0.05, 64,

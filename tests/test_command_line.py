@@ -336,6 +336,8 @@ BROKEN = {  # a model file, and what the message must say about it
     ONE_CYCLE + "RECIPE['augment'] = dict(shift=29)\n": ["shift is 29", "0 to 28 (pixels)"],
     ONE_CYCLE + "RECIPE['augment'] = None\n": ["'augment' is None", "a dict of"],
     ONE_CYCLE + "RECIPE['augment']['rotate'] = 'x'\n": ["'augment' is {'rotate': 'x'"],
+    ONE_CYCLE + "RECIPE['augment']['nearest'] = 0.5\n": ["'nearest': 0.5", "nearest=True"],
+    ONE_CYCLE + "RECIPE['augment']['rotate'] = True\n": ["'rotate': True", "a dict of numbers"],
     ONE_CYCLE + "RECIPE['augment'] = [dict(p=2)]\n": ["p is 2", "0 to 1 (a probability)"],
     ONE_CYCLE + "RECIPE['augment'] = [dict(shift=1), 3]\n": ["'augment' is", "a list of such"],
     ONE_CYCLE + "RECIPE |= dict(deskew=True, upright=True)\n": ["leave out deskew"],

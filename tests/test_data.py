@@ -17,7 +17,7 @@ from torchvision.transforms import InterpolationMode
 
 import utils
 
-BILINEAR = InterpolationMode.BILINEAR
+BILINEAR, NEAREST = InterpolationMode.BILINEAR, InterpolationMode.NEAREST
 STRENGTHS = dict(rotate=20, shift=3, scale=0.2, shear=15)
 
 
@@ -92,6 +92,28 @@ def test_warp_is_torchvisions_affine():
         theirs = TF.affine(images[i], angle[i].item(), [x[i].item(), y[i].item()],
                            1 + zoom[i].item(), [shear[i].item(), 0.0], BILINEAR)
         torch.testing.assert_close(ours[i], theirs, rtol=0, atol=0.05)  # of 255
+
+
+def test_nearest_pixels_are_pillows():
+    images, angles = some_images(100), (60 * torch.rand(100, generator=seeded(4)) - 30).tolist()
+    none, one = torch.zeros(100), torch.ones(100)
+    matrices = utils.affine_matrix(torch.tensor(angles), none, none, one, none)
+    ours = utils.warp(images.unsqueeze(1).float(), matrices, "nearest").squeeze(1)
+    theirs = [TF.affine(Image.fromarray(image.numpy()), angle, [0, 0], 1, [0, 0], NEAREST)
+              for image, angle in zip(images, angles)]
+    theirs = torch.stack([torch.from_numpy(np.array(image)) for image in theirs])
+    assert (ours == theirs).float().mean() > 0.999  # a rare pixel lies halfway between two
+
+
+def test_a_step_with_nearest_takes_pixels_as_they_are():
+    images = some_images(500) // 128 * 255
+    for augment, kept in (
+            (dict(rotate=20), False), (dict(rotate=20, nearest=False), False),
+            (dict(rotate=20, shift=2.5, nearest=True), True),
+            ([dict(rotate=20), dict(scale=0.2, nearest=True)], True)):
+        batch, _ = next(utils.batches(images, torch.arange(500), 500, seeded(0), augment))
+        values = utils.normalise(torch.tensor([0.0, 255.0]))
+        assert torch.isin(batch, values).all().item() == kept
 
 
 def test_deskew_is_a_shear_by_the_covariance_of_the_ink(mnist):
