@@ -31,10 +31,11 @@ def make_loader(root, training, augment, part=1):
     steps = []
     for step in utils.steps_of(augment) if training and augment else []:
         shift, scale, shear = (step.get(key, 0) for key in ("shift", "scale", "shear"))
+        mode = "nearest" if step.get("nearest") else "bilinear"
         affine = transforms.RandomAffine(
             step.get("rotate", 0), translate=(shift / 28, shift / 28),
             scale=(1 - scale, 1 + scale), shear=shear or None,
-            interpolation=transforms.InterpolationMode.BILINEAR)
+            interpolation=transforms.InterpolationMode(mode))
         steps.append(transforms.RandomApply([affine], step["p"]) if "p" in step else affine)
     steps += [transforms.ToTensor(), transforms.Normalize((utils.MEAN,), (utils.STD,))]
     dataset = datasets.MNIST(root, train=training, transform=transforms.Compose(steps))

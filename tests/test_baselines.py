@@ -208,9 +208,12 @@ def test_it_shuffles_training_images_and_augments_as_the_recipe_says(mnist):
     affine = loader.dataset.dataset.transform.transforms[0]
     assert affine.degrees == [-10, 10] and affine.scale == (0.9, 1.1)
     assert affine.shear == [-5, 5] and affine.translate == (2 / 28, 2 / 28)
-    loader_of_two = classic_train.make_loader(mnist, True, [dict(rotate=7), dict(shift=1, p=0.5)])
+    two = [dict(rotate=7, nearest=True), dict(shift=1, p=0.5)]
+    loader_of_two = classic_train.make_loader(mnist, True, two)
     turn, move = loader_of_two.dataset.dataset.transform.transforms[:2]
     assert turn.degrees == [-7, 7] and move.p == 0.5
+    modes = affine.interpolation, turn.interpolation, move.transforms[0].interpolation
+    assert [mode.value for mode in modes] == ["bilinear", "nearest", "bilinear"]
     assert move.transforms[0].translate == (1 / 28, 1 / 28)
     _, labels = utils.load_mnist(mnist, train=True)
     seen = [torch.cat([batch for _, batch in loader]) for _ in range(2)]
