@@ -5,7 +5,9 @@ Published: 5,048 parameters; 99.08 % on the test set in its best, the ninth, and
 of 15 epochs, one run.
 
 Different: the public code resamples twice, to rotate and then to shift by whole pixels. Here it is
-once for both."""
+once for both. Its log seems to be of another setting, perhaps one without the shift: the training
+accuracy is 98.31 % there, 97.6 % here, and here without the shift 98.30 % (seed 0,
+--set "augment={'rotate': 8, 'nearest': True}")."""
 
 from torch import nn
 
