@@ -242,6 +242,31 @@ def baselines_table():
         "training (%): published, here", "an epoch", "verdict"), lines)
 
 
+def points_table():
+    """How many points the epoch, the seed and the recipe are worth in the published nets."""
+    nets = {net["net"]: net for net in baselines()
+            if len(net["own"]) >= 5 and not net["reconstructed"]}
+
+    def mean(name, recipe="own", key="test_acc"):
+        return statistics.mean(run[key] for run in nets[name][recipe])
+
+    def line(what, points, form="+.2f"):
+        lowest, highest = min(points, key=points.get), max(points, key=points.get)
+        return (what, len(points), f"{statistics.mean(points.values()):{form}}",
+                *(f"{points[name]:{form}} ({name})" for name in (lowest, highest)))
+
+    best = {name: mean(name, key="best_test_acc") for name in nets}
+    seeds = {name: statistics.stdev(run["test_acc"] for run in net["own"])
+             for name, net in nets.items()}
+    return utils.table(("points of accuracy", "nets", "mean", "lowest", "highest"), [
+        line("the best epoch less the last", {name: best[name] - mean(name) for name in nets}),
+        line("the published best epoch less ours",
+             {name: float(net["best"]) - best[name] for name, net in nets.items()}),
+        line("standard deviation over seeds, last epoch", seeds, ".2f"),
+        line("Model 3's recipe less its own, last epoch",
+             {name: mean(name, "model3") - mean(name) for name in nets if nets[name]["model3"]})])
+
+
 def receptive_field_table(name):
     """What each layer of a model sees."""
     _, net_class, _ = train.load_model_file(model_file(name))
@@ -315,7 +340,8 @@ def difference(ours, theirs, places):
 
 
 TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
-              robustness=robustness_table, speed=speed_table, baselines=baselines_table)
+              robustness=robustness_table, speed=speed_table, baselines=baselines_table,
+              points=points_table)
 
 
 # ---- documents ---------------------------------------------------------------------------------

@@ -158,6 +158,22 @@ def test_the_table_of_published_nets_has_dashes_for_what_is_not_there(tmp_path, 
     figures.published(report.baselines()[1:])
 
 
+def test_points_are_differences_of_means_over_nets_with_five_seeds(tmp_path, monkeypatch):
+    (tmp_path / "results" / "baselines").mkdir(parents=True)
+    (tmp_path / "results" / "published.csv").write_text(
+        "net,best,reconstructed\nX1,99.30,\nX2,99.50,\nX3,99.5,\nX4,99,yes\n")
+    (tmp_path / "results" / "baselines" / "runs.csv").write_text(
+        "net,recipe,test_acc,best_test_acc\n" + "x3,own,98,98\n" + 5 * "x4,own,90,95\n"
+        + "x1,own,99.1,99.2\n" + 3 * "x1,own,99.2,99.2\n" + "x1,own,99.3,99.2\n"
+        + 5 * "x2,own,99.0,99.6\n" + "x1,model3,99.5,99.6\n" + "x1,model3,99.6,99.6\n")
+    monkeypatch.setattr(report, "ROOT", tmp_path)
+    assert report.points_table().splitlines()[2:] == [
+        "| the best epoch less the last | 2 | +0.30 | +0.00 (X1) | +0.60 (X2) |",
+        "| the published best epoch less ours | 2 | +0.00 | -0.10 (X2) | +0.10 (X1) |",
+        "| standard deviation over seeds, last epoch | 2 | 0.04 | 0.00 (X2) | 0.07 (X1) |",
+        "| Model 3's recipe less its own, last epoch | 1 | +0.35 | +0.35 (X1) | +0.35 (X1) |"]
+
+
 def test_a_change_is_told_by_its_runs(tmp_path, monkeypatch):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "earlier.csv").write_text(
