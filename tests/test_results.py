@@ -150,9 +150,9 @@ def test_the_table_of_published_nets_has_dashes_for_what_is_not_there(tmp_path, 
     monkeypatch.setattr(report, "ROOT", tmp_path)
     assert report.baselines_table().splitlines()[2:] == [
         "| [X1](x1.py), [somebody](https://a.b) | 1,234 | 99.30 | – | 99.30 ± 0.14 % (n=2) "
-        "| 99.20 to 99.40 | 99.40 ± 0.14 % (n=2) | 1 of 2 | 99.60 % (n=1) | 98.76, 98.80 "
+        "| 99.20 to 99.40 | 99.40 ± 0.14 % (n=2) | 1 of 2 | 99.60 % (n=1) | 1 of 1 | 98.76, 98.80 "
         "| 3 s | 2 of 5 runs done |",
-        "| [X2](x2.py), nobody | 5,678 | 99.50 | 99.40 | – | – | – | – | – | –, – | – "
+        "| [X2](x2.py), nobody | 5,678 | 99.50 | 99.40 | – | – | – | – | – | – | –, – | – "
         "| not run yet |"]
     figures.published(report.baselines())
     figures.published(report.baselines()[1:])
