@@ -350,7 +350,7 @@ def batches(images, labels, batch_size, generator, augment):
 
     augment: a dict of strengths, or a list of such dicts, one step after the other. The affine
     transforms of all steps come first, in a single resampling; torchvision resamples in each.
-    Pixels are mixed bilinearly, or, with nearest=True in a step, taken from the nearest, as
+    Pixels are mixed bilinearly, or, if any step has nearest=True, taken from the nearest, as
     torchvision does where it is not told otherwise."""
     n, device = len(images), images.device
     order = torch.randperm(n, generator=generator).to(device)

@@ -1,5 +1,5 @@
 """Net A3, the last of three that one public repository trains on this task: A2 without dropout, its
-last convolution behind the average.
+last convolution bare and behind the average.
 
 Source: MNISTModelFinal of github.com/wayoutisin/erav4, wk6-mnist3/, which has the logs, too. The
 net is that of commit 050c889, which was trained. A later one pads the first four convolutions.

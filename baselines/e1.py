@@ -6,8 +6,8 @@ field of 16 pixels before the average pool. Batches of 128, SGD with momentum, d
 decay, augmentation by "multiple techniques".
 
 Reconstructed: the channels, and BatchNorm after every convolution but the last. These are one of
-several lists without bias that give the count exactly, chosen because few widths differ. With a
-bias in every convolution 16, 16, 16, 12, 12, 12 give it too.
+several lists without bias that give the count exactly, chosen because the widths differ little.
+With a bias in every convolution 16, 16, 16, 12, 12, 12 give it too.
 
 The recipe leaves open every strength, the rate and its schedule. Assumed: momentum 0.9; dropout
 0.05 after the 3×3 convolutions; weight decay 1e-4; BatchNorm before ReLU; no padding in the last

@@ -1,4 +1,4 @@
-"""Net F3: 99.4 % held with Adam and a rate that falls in two steps.
+"""Net F3: Adam, and a rate that falls in two steps.
 
 Source: github.com/sunpau/ERA_V1_S7, model.py and S7_final_model.ipynb.
 Published: 6,128 parameters; 99.47 % on the test set in its best, the twelfth, and 99.44 % in its

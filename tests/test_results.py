@@ -136,6 +136,9 @@ def test_spread_and_verdict():
     assert verdict("99.20", seeds) == "surpassed by 0.20"
     assert verdict("99.20", []) == "not run yet"
     assert verdict("99.20", seeds, "yes") == "none: reconstructed"
+    apart = [99.2, 99.3, 99.4, 99.5, 99.6]  # standard deviation 0.158: 0.48 is within the noise
+    assert verdict("99.87", apart) == verdict("98.93", apart) == "reproduced"
+    assert verdict("99.89", apart) == "optimistic by 0.49"
 
 
 def test_the_table_of_published_nets_has_dashes_for_what_is_not_there(tmp_path, monkeypatch):
