@@ -56,7 +56,7 @@ PUBLISHED = dict(
     f3=(6128, "c8RBD v16RBD M p8 v8RBD v8RBD v16RBD v10RB v10 A", 0.1, 64, "Adam lr=0.01",
         "StepLR step_size=6 gamma=0.1", "rotate=7"),
     f4=(6750, "c10BRD c10BRD M v10BRD v10BRD v10BRD v10BRD v20BRD A p10", 0.05, 128,
-        "SGD momentum=0.9", "OneCycleLR max_lr=0.1 pct_start=0.3", "rotate=15"),
+        "SGD momentum=0.9", "OneCycleLR max_lr=0.1 pct_start=0.3", "rotate=15 nearest=True"),
     f5=(8172, "c12BRD c12BRD M v12BRD v12BRD v12BRD v12BRD v12BRD A p10", 0.05, 64,
         "SGD momentum=0.9", "OneCycleLR max_lr=0.1 pct_start=0.3", "rotate=15"),
 )
