@@ -52,7 +52,7 @@ PUBLISHED = dict(
         "rotate=7 shift=2.52 scale=0.09 p=0.5; brightness=0.2 contrast=0.2 p=0.5"),
     f2=(6188, "v8BR v10BR MD v12BR v16BR MD v16BR AD l10", 0.008, 128, "Adam weight_decay=5e-05",
         "OneCycleLR max_lr=0.003 pct_start=0.2 div_factor=25 final_div_factor=1000",
-        "rotate=5 shift=1.4 scale=0.02"),
+        "rotate=5 shift=1.4 scale=0.02 nearest=True"),
     f3=(6128, "c8RBD v16RBD M p8 v8RBD v8RBD v16RBD v10RB v10 A", 0.1, 64, "Adam lr=0.01",
         "StepLR step_size=6 gamma=0.1", "rotate=7"),
     f4=(6750, "c10BRD c10BRD M v10BRD v10BRD v10BRD v10BRD v20BRD A p10", 0.05, 128,
