@@ -320,13 +320,19 @@ def test_pictures_of_one_name_get_a_sheet_each(capsys, tmp_path):
 
 @pytest.mark.parametrize("args, status, word", [
     (["--model", "4"], 2, "no such model"),
-    (["--model", ROOT / "baselines" / "c1.py"], 2, "--weights runs/c1/seed0/model.pt"),
     (["--out", ROOT / "README.md"], 1, "--out"),
     (["--weights", "nothing.pt"], 1, "nothing.pt"),
     (["--model", "2", "--weights", ROOT / "results/model3/seed0/model.pt"], 2, "another net")])
 def test_wrong_arguments_get_one_clear_line(capsys, args, status, word):
     got, out, err = command(capsys, "x.png", *args)
     assert got == status and not out and len(err) == 1 and word in err[0]
+
+
+def test_a_net_without_weights_is_told_how_to_name_them(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text((ROOT / "model3.py").read_text(encoding="utf-8"), encoding="utf-8")
+    status, _, err = command(capsys, "x.png", "--model", path)
+    assert status == 2 and len(err) == 1 and "--weights runs/mine/seed0/model.pt" in err[0]
 
 
 # ---- export.py ---------------------------------------------------------------------------------
