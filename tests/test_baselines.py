@@ -54,7 +54,7 @@ PUBLISHED = dict(
         "OneCycleLR max_lr=0.003 pct_start=0.2 div_factor=25 final_div_factor=1000",
         "rotate=5 shift=1.4 scale=0.02 nearest=True"),
     f3=(6128, "c8RBD v16RBD M p8 v8RBD v8RBD v16RBD v10RB v10 A", 0.1, 64, "Adam lr=0.01",
-        "StepLR step_size=6 gamma=0.1", "rotate=7"),
+        "StepLR step_size=6 gamma=0.1", LINE),
     f4=(6750, "c10BRD c10BRD M v10BRD v10BRD v10BRD v10BRD v20BRD A p10", 0.05, 128,
         "SGD momentum=0.9", "OneCycleLR max_lr=0.1 pct_start=0.3", "rotate=15 nearest=True"),
     f5=(8172, "c12BRD c12BRD M v12BRD v12BRD v12BRD v12BRD v12BRD A p10", 0.05, 64,
