@@ -235,9 +235,8 @@ def baselines_table():
                       spread([run["best_test_acc"] for run in own]), held(own)]
         else:
             cells += ["–"] * 4
-        theirs = net["model3"]
-        cells += ([spread([run["test_acc"] for run in theirs]), held(theirs)] if theirs
-                  else ["–", "–"])
+        runs = net["model3"]
+        cells += [spread([run["test_acc"] for run in runs]), held(runs)] if runs else ["–"] * 2
         train_acc = f"{statistics.mean(run['train_acc'] for run in own):.2f}" if own else "–"
         cells.append(f"{net['train'] or '–'}, {train_acc}")
         times = [run["seconds"] / run["epochs"] for run in own]
