@@ -407,6 +407,8 @@ def resume(state, path, settings, template, steps_per_epoch):
             warnings.simplefilter("ignore")  # torch's, of odd files and of a schedule replayed
             saved = utils.load(path)
             refuse_another_run(path, saved, settings, template)
+            if not isinstance(saved["rows"], list):  # a tensor may claim to have any length
+                raise ValueError("no list of rows")
             done = [row["epoch"] for row in saved["rows"]]
             if not done or done != list(range(1, settings["recipe"]["epochs"] + 1))[:len(done)]:
                 raise ValueError("not the first epochs of such a run")
@@ -424,7 +426,9 @@ def refuse_another_run(path, saved, settings, template):
     """Raise UserError if a checkpoint's settings or net are not ours."""
     ours, theirs = ({**each, **each["recipe"], "recipe": None}
                     for each in (settings, saved["settings"]))
-    differ = [key for key in ours | theirs if ours.get(key) != theirs.get(key)]
+    differ = [key for key in ours | theirs
+              if outline(ours.get(key)) != outline(theirs.get(key))  # no tensor is compared
+              or ours.get(key) != theirs.get(key)]
     if differ:
         raise UserError(f"{path} comes from a run with another {', '.join(differ)} than the model "
                         "file and the command line give now")

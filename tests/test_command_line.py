@@ -745,6 +745,17 @@ def test_a_part_that_is_missing_or_something_else_is_refused(refuses):
         assert refuses({key: value for key, value in state.items() if key != part}), part
 
 
+@pytest.mark.parametrize("path", [("rows",), ("settings", "seed"),
+                                  ("settings", "recipe", "augment")])
+def test_a_tensor_that_claims_to_be_long_is_not_looked_at(refuses, monkeypatch, path):
+    def look(*args):
+        raise SystemExit("where memory is overcommitted, this one ends in a kill")
+    state, refuses = refuses
+    for name in ("__iter__", "__eq__", "__ne__"):
+        monkeypatch.setattr(torch.Tensor, name, look)
+    assert refuses(put(state, path, lambda old: torch.zeros(1).expand(10 ** 13)))
+
+
 def test_any_value_that_cannot_be_is_refused(refuses):
     state, refuses = refuses
     places = list(everywhere(state))
@@ -781,7 +792,7 @@ def test_more_epochs_than_the_run_has_are_refused(tmp_path, main, step):
 # ---- several seeds -----------------------------------------------------------------------------
 def test_several_runs_are_those_of_single_ones_and_close_with_their_mean(
         tmp_path, monkeypatch, main, one_cycle):
-    command = "--model", one_cycle, "--dry-run", "--out", "Größe"
+    command = "--model", one_cycle, "--dry-run", "--device", "cpu", "--out", "Größe"
     assert main(*command, "--seed", 4)[0] == 0
     alone = tmp_path / "Größe" / "dry-run-seed4"
     alone.rename(tmp_path / "alone")
@@ -830,7 +841,8 @@ def test_a_seed_that_fails_ends_the_series(tmp_path, monkeypatch, main, one_cycl
 def test_what_ends_a_series_ends_its_seeds(tmp_path, main, one_cycle, seeds, ending):
     seeds("time.sleep(60)")
     normal = signal.default_int_handler if ending == signal.SIGINT else signal.SIG_DFL
-    process = spawn("--model", one_cycle, "--dry-run", "--runs", 9, signals={ending: normal})
+    process = spawn("--model", one_cycle, "--dry-run", "--device", "cpu", "--runs", 9,
+                    signals={ending: normal})
     children = wait_for_seeds(tmp_path, process)
     os.kill(process.pid, ending)
     process.join(30)
@@ -843,7 +855,7 @@ def test_what_ends_a_series_ends_its_seeds(tmp_path, main, one_cycle, seeds, end
 
 def test_nohup_holds(tmp_path, main, one_cycle, seeds):
     seeds("time.sleep(60)")
-    process = spawn("--model", one_cycle, "--dry-run", "--runs", 9,
+    process = spawn("--model", one_cycle, "--dry-run", "--device", "cpu", "--runs", 9,
                     signals={signal.SIGHUP: signal.SIG_IGN})
     wait_for_seeds(tmp_path, process)
     os.kill(process.pid, signal.SIGHUP)
