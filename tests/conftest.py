@@ -20,6 +20,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "results"), str(ROOT / "baselines")]
 import train  # noqa: E402
 import utils  # noqa: E402
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # no GPU: two equal runs on one differ in some bits
 torch.set_num_threads(1)  # as in the processes below, for the same bits
 DIGITS = functools.cache(utils.rendered_digits)
 
