@@ -30,8 +30,8 @@ PUBLISHED = dict(
     a3=(6972, "v12BR v12BR M v12BR v12BR M v24BR A p10", None, 32,
         "AdamW weight_decay=0.0001", f"ByEpoch rates={10 * [0.001] + 5 * [0.0005]}", LINE),
     b1=(13808, "v16RBD v32RBD p10 M v16RBD v16RBD v16RBD c16RBD A p10", 0.1, 128, *CYCLE, LINE),
-    b2=(9382, "c16'BR c16'BR M p12'D c20'BR c20'BR M p24'D A p10'", 0.05, 128, *CYCLE, "rotate=7"),
-    b3=(7784, "v7BR v7BR v10BR M v10BR v12BR M c16BR c18BR A l10'", None, 128, *CYCLE, "rotate=7"),
+    b2=(9382, "c16'BR c16'BR M p12'D c20'BR c20'BR M p24'D A p10'", 0.05, 128, *CYCLE, LINE),
+    b3=(7784, "v7BR v7BR v10BR M v10BR v12BR M c16BR c18BR A l10'", None, 128, *CYCLE, LINE),
     c1=(13808, "v16RBD v32RBD p10 M v16RBD v16RBD v16RBD c16RBD A p10", 0.03, 64, *CONSTANT,
         SHIFTED),
     c2=(5048, "v8RBD v16RBD p8 M v12RBD v12RBD c12RBD A p10", 0.1, 64, *CONSTANT, SHIFTED),
@@ -58,7 +58,7 @@ PUBLISHED = dict(
     f4=(6750, "c10BRD c10BRD M v10BRD v10BRD v10BRD v10BRD v20BRD A p10", 0.05, 128,
         "SGD momentum=0.9", "OneCycleLR max_lr=0.1 pct_start=0.3", "rotate=15 nearest=True"),
     f5=(8172, "c12BRD c12BRD M v12BRD v12BRD v12BRD v12BRD v12BRD A p10", 0.05, 64,
-        "SGD momentum=0.9", "OneCycleLR max_lr=0.1 pct_start=0.3", "rotate=15"),
+        "SGD momentum=0.9", "OneCycleLR max_lr=0.1 pct_start=0.3", "rotate=15 nearest=True"),
 )
 
 
