@@ -25,6 +25,7 @@ pictures of figures.py. All other prose is written by hand."""
 import argparse
 import fnmatch
 import json
+import math
 import re
 import statistics
 import sys
@@ -203,6 +204,10 @@ def speed_table():
             f"{speed['threads']} threads, torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
 
 
+# For n runs, the 97.5th percentile of Student's t with n - 1 degrees of freedom.
+STUDENTS_T = {5: 2.776, 10: 2.262, 20: 2.093}
+
+
 def verdict(net):
     """What the best epochs of our seeds say about the published best epoch."""
     best = [run["best_test_acc"] for run in net["own"]]
@@ -213,9 +218,9 @@ def verdict(net):
     if len(best) < 5:
         return f"{len(best)} of 5 runs done"
     gap = float(net["best"]) - statistics.mean(best)
-    # In 95 % of cases a sixth run lies within 3.04 standard deviations of the mean of five:
-    # Student's t with 4 degrees of freedom, 2.776, times the root of 1 + 1/5.
-    noise = max(3.04 * statistics.stdev(best), 0.1)
+    # Where one more run lies in 95 % of cases: within 3.04 standard deviations for five seeds.
+    t = max((n, t) for n, t in STUDENTS_T.items() if n <= len(best))[1]
+    noise = max(t * math.sqrt(1 + 1 / len(best)) * statistics.stdev(best), 0.1)
     if gap > noise:
         return f"optimistic by {gap:.2f}"
     return f"surpassed by {-gap:.2f}" if gap < -noise else "reproduced"

@@ -139,6 +139,9 @@ def test_spread_and_verdict():
     apart = [99.2, 99.3, 99.4, 99.5, 99.6]  # standard deviation 0.158: 0.48 is within the noise
     assert verdict("99.87", apart) == verdict("98.93", apart) == "reproduced"
     assert verdict("99.89", apart) == "optimistic by 0.49"
+    twice = 2 * apart  # ten seeds, 0.149: 0.35 is within the noise
+    assert verdict("99.75", twice) == verdict("99.05", twice) == "reproduced"
+    assert verdict("99.76", twice) == verdict("99.76", [*twice, 99.4]) == "optimistic by 0.36"
 
 
 def test_the_table_of_published_nets_has_dashes_for_what_is_not_there(tmp_path, monkeypatch):
