@@ -50,8 +50,8 @@ RECIPE = dict(
                  thickness=0.5, noise=0.2),  # pixels, a fraction; uniform within ±, noise from 0
     plain_epochs=2,  # the last two epochs are without augmentation
     label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
-    average=0.998,  # what is tested and saved: average = 0.998 average + 0.002 weights after each
-                    # step; early on, the weights have a larger share
+    average=0.998,  # what is tested and saved is a moving average: after each step, the weights
+                    # get a share in it of 9 / (9 + steps), but at least 1 - 0.998
 )
 
 

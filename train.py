@@ -286,6 +286,7 @@ def rehearse(source, net_class, recipe, n, device, part="test"):
         try_recipe(recipe, device)
     except Exception as error:
         raise UserError(f"{source}: RECIPE: {describe(error)}", 2) from None
+    one_epoch = recipe | dict(epochs=1, plain_epochs=0)
     sizes = {recipe["batch_size"], n % recipe["batch_size"] or recipe["batch_size"]}
     # channels_last is faster on a CPU, but nets that ask for views of their maps need the other. On
     # MPS it is slow or wrong: pytorch issues 193349 and 140902.
@@ -299,7 +300,7 @@ def rehearse(source, net_class, recipe, n, device, part="test"):
                 net = net_class().to(device, memory_format=layout)
                 softmax = check_output(source, net, noise)
                 state = start(net, recipe, 0, 1)
-                list(train(state, recipe | dict(epochs=1), (noise, digits), (noise, digits), part))
+                list(train(state, one_epoch, (noise, digits), (noise, digits), part))
             if softmax:
                 warn(f"{source}: Net seems to end in a softmax; leave it out, for cross-entropy "
                      "wants logits")
@@ -424,7 +425,7 @@ def resume(state, path, settings, template, steps_per_epoch):
 
 def refuse_another_run(path, saved, settings, template):
     """Raise UserError if a checkpoint's settings or net are not ours."""
-    ours, theirs = ({**each, **each["recipe"], "recipe": None}
+    ours, theirs = ({**each, **each["recipe"], "recipe": None}  # the message names the entry
                     for each in (settings, saved["settings"]))
     differ = [key for key in ours | theirs
               if outline(ours.get(key)) != outline(theirs.get(key))  # no tensor is compared
@@ -471,6 +472,11 @@ def restore(state, saved, steps_per_epoch):
 
 
 # ---- a run and what it leaves ------------------------------------------------------------------
+def base_folder(args, path):
+    """The folder that the runs of a model file go to."""
+    return Path(args.out or f"runs/{path.stem}")
+
+
 def open_folder(args, path):
     """Make the folder of a run: FOLDER/seedS, or the first of seedS-2, seedS-3, ... that is not
     there; held-out and dry runs say so in its name. With --resume (args.resume is "") the last of
@@ -481,7 +487,7 @@ def open_folder(args, path):
         if not folder.is_dir():
             raise UserError(f"--resume {args.resume}: no such folder")
         return folder
-    base = Path(args.out or f"runs/{path.stem}")
+    base = base_folder(args, path)
     base.mkdir(parents=True, exist_ok=True)
     kind = "dry-run-" if args.dry_run else "held-out-" if args.holdout else ""
     name = f"{kind}seed{args.seed}"
@@ -532,7 +538,7 @@ def keep_epoch(folder, state, settings):
     for key, value in row.items():
         if not math.isfinite(value):
             raise UserError(f"{key} is {value} in epoch {row['epoch']}: training diverged. Try a "
-                            "lower --lr.")
+                            "lower learning rate.")
     utils.save(folder / "last.pt", checkpoint(state) | dict(settings=settings))
     optional(utils.write_csv, folder / "metrics.csv", state.rows)
     say(log_line(row, settings["recipe"]["epochs"]))
@@ -671,6 +677,8 @@ def closing_words(args, rows, size, folder):
     met = min(last) >= utils.TARGET and 5 <= len(rows) <= 15 and size < utils.BUDGET
     verdict = (f"Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, "
                f"within budget): {'met' if met else 'not met'}")
+    if args.holdout:
+        verdict = "Judged by held-out training images; the target is one for the test set"
     if args.dry_run:
         verdict = "DRY RUN, NOT MNIST: the installation works; the accuracies mean nothing"
     return "\n".join([
@@ -724,23 +732,7 @@ def run_seeds(args, argv, path, epochs, device):
             seed.child.wait()
             with contextlib.suppress(OSError):
                 seed.folder.rmdir()  # if nothing was written
-    say(describe_seeds(accuracies))
-
-
-@contextlib.contextmanager
-def endings_as_ctrl_c():
-    """Make SIGTERM and SIGHUP (a closed terminal) end a run or a series as Ctrl-C does."""
-    endings = [getattr(signal, kind) for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)]
-    handlers = {}
-    with contextlib.suppress(ValueError):  # in a thread, which gets no signals
-        for ending in endings:
-            if signal.getsignal(ending) != signal.SIG_IGN:  # ignored is how nohup has it
-                handlers[ending] = signal.signal(ending, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for ending, handler in handlers.items():
-            signal.signal(ending, handler)
+    say(f"{describe_seeds(accuracies)}\nWritten: {base_folder(args, path)}")
 
 
 def begin_seed(args, argv, path, env):
@@ -915,6 +907,22 @@ def load_data(args, recipe, device):
         test_set = utils.load_mnist(root, train=False)
     return [(utils.prepare(images.to(device), recipe), labels.to(device))
             for images, labels in (train_set, test_set)]
+
+
+@contextlib.contextmanager
+def endings_as_ctrl_c():
+    """Make SIGTERM and SIGHUP (a closed terminal) end a run or a series as Ctrl-C does."""
+    endings = [getattr(signal, kind) for kind in ("SIGTERM", "SIGHUP") if hasattr(signal, kind)]
+    handlers = {}
+    with contextlib.suppress(ValueError):  # in a thread, which gets no signals
+        for ending in endings:
+            if signal.getsignal(ending) != signal.SIG_IGN:  # ignored is how nohup has it
+                handlers[ending] = signal.signal(ending, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for ending, handler in handlers.items():
+            signal.signal(ending, handler)
 
 
 def main(argv=None):

@@ -283,7 +283,7 @@ def change_thickness(images, pixels):
     """Float images (B, 1, 28, 28) with strokes thicker by `pixels` (B,), thinner where negative,
     at most 1: mixed with the brightest (thinner: the darkest) of each 2×2 pixels."""
     padded = F.pad(images, (1, 0, 1, 0))
-    above, below = padded[:, :, :-1], padded[:, :, 1:]  # F.max_pool2d does this ten times slower
+    above, below = padded[:, :, :-1], padded[:, :, 1:]  # F.max_pool2d is much slower
     most, least = torch.maximum(above, below), torch.minimum(above, below)
     most = torch.maximum(most[..., :-1], most[..., 1:])
     least = torch.minimum(least[..., :-1], least[..., 1:])
@@ -420,7 +420,7 @@ class Muon(torch.optim.Optimizer):
 
 def orthogonal(matrix):
     """About the nearest matrix with orthogonal rows or columns: five Newton-Schulz steps with
-    Keller Jordan's coefficients, which bring every singular value to between 0.7 and 1.2."""
+    Keller Jordan's coefficients, which bring all but tiny singular values to about 1."""
     wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
     for _ in range(5):

@@ -14,8 +14,8 @@ RECIPE = dict(
                    max_lr=0.1, pct_start=0.2,  # the peak comes after a fifth of all steps
                    cycle_momentum=False),  # momentum stays at 0.9
     augment=dict(rotate=10, shift=1, scale=0.1),  # degrees, pixels, fraction; uniform within ±
-    label_smoothing=0.02,  # of each label's probability is spread over the ten digits
-    average=0.998,  # decay a step of the weight average that is judged and saved
+    label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
+    average=0.998,  # the decay, a step, of the average of the weights, which is judged and saved
 )
 
 

@@ -18,9 +18,9 @@ RECIPE = dict(
                    cycle_momentum=False),  # momentum stays at 0.9
     deskew=True,  # slanted digits are sheared upright, in training and in test
     augment=dict(rotate=10, shift=1, scale=0.1),  # degrees, pixels, fraction; uniform within ±
-    label_smoothing=0.02,  # of each label's probability is spread over the ten digits
-    average=0.998,  # most decay a step of the weight average that is judged and saved; in the 1,770
-                    # steps of a run its warm-up in train.py does not get beyond 0.995
+    label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
+    average=0.998,  # the highest decay, a step, of the average of the weights, which is judged and
+                    # saved; in the 1,770 steps of a run it rises to 0.995 (train.py)
 )
 
 

@@ -2,6 +2,7 @@
 a matplotlib Figure."""
 
 import hashlib
+import itertools
 import json
 import statistics
 
@@ -46,10 +47,14 @@ def seeds(model, runs):
 def accuracy(ours, others, baselines):
     """Accuracy against parameters: our models large, further ones small, the published nets as
     trained here pale. ours, others: {name: runs}. baselines: those of report.py."""
+    nets = ours | others
+    sizes = [runs[0]["params"] for runs in nets.values()]
+    lowest = min(run["test_acc"] for runs in nets.values() for run in runs)
     figure = utils.new_figure(figsize=(9, 5.5))
     axes = figure.add_subplot(
         xlabel="parameters (log scale)", ylabel="test accuracy in the last epoch (%)",
-        xscale="log", xlim=(3200, 17000), ylim=(98.86, 99.75))
+        xscale="log", xlim=(min(3200, 0.9 * min(sizes)), max(17000, 1.1 * max(sizes))),
+        ylim=(min(98.86, lowest - 0.05), 99.75))
     ticks = (4000, 6000, 8000, 10000, 12000, 16000)
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
@@ -60,7 +65,7 @@ def accuracy(ours, others, baselines):
               color="tab:green", fontsize=9, va="top")
 
     points = []  # parameters, accuracies, text, size, style of the text
-    for color, (name, runs) in zip(COLORS, (ours | others).items()):
+    for color, (name, runs) in zip(itertools.cycle(COLORS), nets.items()):
         values = [run["test_acc"] for run in runs]
         words, size, style = f"{name}.py", 5, dict(color=color, fontsize=8)
         if name in ours:

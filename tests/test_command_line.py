@@ -153,6 +153,12 @@ def test_the_verdict_at_the_end(accuracies, size, verdict):
     assert f"last {min(5, len(rows))} epochs {min(accuracies[-5:]):.2f}%" in words
 
 
+def test_held_out_images_say_nothing_about_the_target():
+    rows = [dict(train_acc=99.9, val_acc=99.9, seconds=1)] * 5
+    words = train.closing_words(SimpleNamespace(dry_run=False, holdout=10000), rows, 7999, "here")
+    assert "Target (" not in words and "held-out" in words and "Val accuracy: final 99.90%" in words
+
+
 def test_a_second_run_never_overwrites_the_first(tmp_path, monkeypatch, main, one_cycle):
     command = "--model", one_cycle, *DRY, "--out", "here"
     first = tmp_path / "here" / "dry-run-seed0"
@@ -474,7 +480,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path, main, one_cycle):
 
 @pytest.mark.parametrize("seen, epochs", [(0, 0), (50, 2)])
 @pytest.mark.parametrize("statement, status, words", [
-    ("logits = logits * float('nan')", 1, ["train_loss is nan in epoch", "--lr"]),
+    ("logits = logits * float('nan')", 1, ["train_loss is nan in epoch", "lower learning rate"]),
     ("sys.exit()", 2, ["net.py: ", "SystemExit"]),
     ("raise RuntimeError('a\\nb')", 2, ["net.py: ", "RuntimeError: a b"])])
 def test_a_run_that_ends_itself_says_why_and_leaves_what_was_finished(
@@ -804,6 +810,7 @@ def test_several_runs_are_those_of_single_ones_and_close_with_their_mean(
     mean, deviation = sum(final) / 2, abs(final[0] - final[1]) / 2 ** 0.5  # n - 1 is 1
     assert f"{mean:.3f} ± {deviation:.3f}%" in out and f"minimum {min(final):.2f}%" in out
     assert "At least 99.4% in each of the last 2 epochs: 0 of 2 runs" in out
+    assert out.endswith("Written: Größe\n")
     for seed, accuracy in zip((3, 4), final):
         assert f"seed {seed}: {accuracy:.2f}% in the last epoch" in out
 

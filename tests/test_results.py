@@ -104,6 +104,18 @@ def test_what_is_out_of_date_is_noticed(monkeypatch):
         report.main()
 
 
+def test_the_picture_has_room_for_any_number_of_nets_of_any_size():
+    def run(params, accuracy):
+        return [dict(params=params, test_acc=accuracy)] * 5
+    others = {f"mine{n}": run(2000 * n, 98.0 + n / 10) for n in range(1, 12)}
+    figure = figures.accuracy({"model3": run(7866, 99.6)}, others, [])
+    axes = figure.axes[0]
+    words = {text.get_text() for text in axes.texts}
+    assert {f"{name}.py" for name in others} <= words
+    (left, right), (low, _) = axes.get_xlim(), axes.get_ylim()
+    assert left < 2000 and right > 22000 and low < 98.1
+
+
 def test_seeds_that_miss_the_target_are_counted_and_named():
     good, bad = [99.0] * 10 + [99.5] * 5, [99.0] * 10 + [99.5, 99.39, 99.5, 99.5, 99.5]
     runs = [dict(seed=seed, params=7000, accuracy=accuracy, last5_min=min(accuracy[-5:]))
@@ -162,6 +174,21 @@ def test_the_table_of_published_nets_has_dashes_for_what_is_not_there(tmp_path, 
         "| not run yet |"]
     figures.published(report.baselines())
     figures.published(report.baselines()[1:])
+
+
+def test_the_leaderboard_goes_by_the_mean_and_not_by_its_text(monkeypatch):
+    def runs(accuracies):
+        return [dict(params=7000, test_acc=accuracy, last5_min=99.0, seconds=60, threads=1,
+                     device="cpu") for accuracy in accuracies]
+    entries = dict(a=runs([99.5] * 5), b=runs([99.45, 99.55, 99.5, 99.5, 99.51]),
+                   c=runs([100.0] * 5), d=runs([99.9] * 4))  # four are too few
+    monkeypatch.setattr(report, "MODELS", [])
+    monkeypatch.setattr(report, "others", lambda: list(entries))
+    monkeypatch.setattr(report, "published", entries.get)
+    monkeypatch.setattr(report, "model_file", lambda name: ROOT / f"{name}.py")
+    monkeypatch.setattr(report, "baselines", list)
+    nets = re.findall(r"^\| \[(.)\.py\]", report.leaderboard_table(), re.MULTILINE)
+    assert nets == ["c", "b", "a"]
 
 
 def test_points_are_differences_of_means_over_nets_with_five_seeds(tmp_path, monkeypatch):
