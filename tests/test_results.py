@@ -116,6 +116,16 @@ def test_the_picture_has_room_for_any_number_of_nets_of_any_size():
     assert left < 2000 and right > 22000 and low < 98.1
 
 
+def test_changed_digits_were_read_by_the_published_weights():
+    b3 = [run for run in utils.read_csv(ROOT / "results" / "baselines" / "runs.csv")
+          if (run["net"], run["recipe"]) == ("b3", "own")]
+    for row in utils.read_csv(ROOT / "results" / "robustness.csv"):
+        name = row["net"].lower().replace(" ", "")
+        runs = b3 if name == "b3" else utils.read_csv(ROOT / "results" / name / "runs.csv")
+        assert float(row["unchanged"]) == float(runs[0]["test_acc"]), (
+            f"{name} has other weights now: python results/robustness.py")
+
+
 def test_seeds_that_miss_the_target_are_counted_and_named():
     good, bad = [99.0] * 10 + [99.5] * 5, [99.0] * 10 + [99.5, 99.39, 99.5, 99.5, 99.5]
     runs = [dict(seed=seed, params=7000, accuracy=accuracy, last5_min=min(accuracy[-5:]))
