@@ -7,6 +7,7 @@ import argparse
 import ast
 import contextlib
 import copy
+import csv
 import importlib.util
 import io
 import json
@@ -189,7 +190,7 @@ def check_recipe(recipe, path):
     keys that are unknown, missing or wrong."""
     try:
         recipe = copy.deepcopy(DEFAULTS) | json.loads(json.dumps(recipe))  # plain values alone
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: RECIPE: {error}", 2) from None
     problems = [f"unknown key {key!r}; known: {', '.join(RECIPE_KEYS)}"
                 for key in recipe if key not in RECIPE_KEYS]
@@ -505,8 +506,8 @@ def open_folder(args, path):
 def run(args, path, net_class, recipe, layout, template, data):
     """Train args.seed and leave everything in a folder of its own."""
     train_set, test_set = data
-    settings = dict(recipe=recipe, seed=args.seed, holdout=args.holdout, fold=args.fold,
-                    dry_run=args.dry_run)
+    settings = dict(model=path.name, recipe=recipe, seed=args.seed, holdout=args.holdout,
+                    fold=args.fold, dry_run=args.dry_run)
     steps_per_epoch = math.ceil(len(train_set[0]) / recipe["batch_size"])
     seed_everything(args.seed)
     net = net_class().to(train_set[0].device, memory_format=layout)
@@ -763,12 +764,13 @@ def end_seed(number, seed):
 
 
 def read_accuracy(folder):
-    """Test or held-out accuracy of each finished epoch of a run."""
+    """Test or held-out accuracy of each finished epoch of a run; [] if metrics.csv is missing or
+    damaged."""
     try:
         rows = utils.read_csv(folder / "metrics.csv")
-    except FileNotFoundError:
+        return [float(row["val_acc" if "val_acc" in row else "test_acc"]) for row in rows]
+    except (FileNotFoundError, KeyError, ValueError, TypeError, csv.Error):
         return []
-    return [float(row["val_acc" if "val_acc" in row else "test_acc"]) for row in rows]
 
 
 def describe_seeds(accuracies):
@@ -863,6 +865,10 @@ def read_recipe(args):
             raise UserError(f"--lr {args.lr}: {source_of(path, args)} has a rate for each epoch; "
                             "change them with --set scheduler.rates=[...]", 2)
         recipe[part][key] = args.lr
+    is_plain = recipe["plain_epochs"] >= recipe["epochs"]
+    if recipe["augment"] and is_plain and not args.dry_run:
+        warn(f"no epoch is augmented: plain_epochs is {recipe['plain_epochs']}, epochs "
+             f"{recipe['epochs']}")
     n = number_of_images(args)
     if recipe["batch_size"] > n:
         raise UserError(f"batches of {recipe['batch_size']} images: expected at most {n}, the "
@@ -929,9 +935,7 @@ def main(argv=None):
     """Returns the exit status: 0, 1 (data, files, run), 2 (arguments, model file), 130 (Ctrl-C)."""
     argv = sys.argv[1:] if argv is None else argv
     sys.stderr = sys.stderr or open(os.devnull, "w")  # None if closed, and tqdm writes to it
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # none, or a notebook's
-            stream.reconfigure(errors="replace")  # a terminal that knows no ± stops no run
+    utils.print_anything()
     args = parse_arguments(argv)
     try:
         path, net_class, recipe = read_recipe(args)

@@ -51,6 +51,13 @@ def say(text):
         sys.stdout = open(os.devnull, "w")
 
 
+def print_anything():
+    """Have standard output and error replace what their encoding lacks, such as a ±."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # none, or a notebook's
+            stream.reconfigure(errors="replace")
+
+
 def say_error(text, end="\n"):
     """Print to standard error, where there is one."""
     with contextlib.suppress(OSError, ValueError, AttributeError):

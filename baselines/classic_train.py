@@ -122,5 +122,7 @@ if __name__ == "__main__":
         if error.__cause__:  # the net's own exception
             traceback.print_exception(error.__cause__)
         sys.exit(error.status)
+    except OSError as error:
+        sys.exit(f"classic_train.py: error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -7,6 +7,7 @@ in a row are read as one number."""
 import argparse
 import json
 import sys
+import traceback
 import warnings
 from pathlib import Path
 
@@ -62,8 +63,8 @@ def read(image, net, recipe):
 def draw(image, digits, height=480):
     """The image with a box around each digit; beside it, what the net got of them."""
     photo = to_rgb(image)
-    photo = photo.resize((max(1, round(height * photo.width / photo.height)), height))
-    zoom = height / image.height
+    zoom = min(height / image.height, 5 * height / image.width)  # a strip may be long
+    photo = photo.resize([max(1, round(zoom * side)) for side in image.size])
     pen = ImageDraw.Draw(photo)
     for each in digits:
         left, top, box_width, box_height = (zoom * value for value in each["box"])
@@ -102,7 +103,8 @@ def load_net(model, weights=None):
     try:
         net.load_state_dict(utils.load(weights))
     except (RuntimeError, TypeError, AttributeError):
-        raise UserError(f"{weights} holds the weights of another net than {path}'s", 2) from None
+        raise UserError(f"{weights} does not hold the weights of {path}'s net, as its model.pt "
+                        "does", 2) from None
     return net.eval(), recipe
 
 
@@ -163,6 +165,7 @@ def leave(path, sheet, args, written):
 
 def main(argv=None):
     """Returns the exit status: 0, 1 (a picture without digit, a file), 2 (arguments, model)."""
+    utils.print_anything()
     args = parse_arguments(argv)
     status, written = 0, set()
     try:
@@ -178,11 +181,14 @@ def main(argv=None):
                 continue
             digits = read(image, net, recipe)
             report(path, digits, args.json)
-            leave(path, draw(image, digits), args, written)
+            if args.out or args.show:
+                leave(path, draw(image, digits), args, written)
             if not digits:
                 status = 1
     except (UserError, OSError) as error:
         utils.say_error(f"predict.py: error: {error}")
+        if error.__cause__:  # the net's own exception
+            traceback.print_exception(error.__cause__)
         return getattr(error, "status", 1)
     return status
 

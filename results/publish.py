@@ -17,9 +17,10 @@ own recipe, seed 0's weights are kept, too:
     python results/publish.py runs/f5-by-model3
 
 Refused are runs of another net or recipe than the model file has now, held-out, dry and unfinished
-ones, more than 15 epochs, and seeds with a gap."""
+ones, more than 15 epochs, seeds with a gap, and fewer seeds than are published."""
 
 import argparse
+import csv
 import json
 import shutil
 import sys
@@ -48,7 +49,8 @@ def read_args(folder):
         args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{folder}: unfinished or damaged: {error}") from None
-    keys = dict(model=str, parameters=int, seed=int, holdout=int, data=str, recipe=dict)
+    keys = dict(model=str, parameters=int, seed=int, holdout=int, data=str, recipe=dict,
+                threads=int)
     for key, kind in keys.items():
         if not isinstance(args, dict) or not isinstance(args.get(key), kind):
             raise UserError(f"{folder}: args.json is damaged: no {key}")
@@ -67,8 +69,8 @@ def check(folder, seed, path, net_class, recipe, names):
         report.read_run(folder)
         if "model.pt" in names:
             net_class().load_state_dict(utils.load(folder / "model.pt"))
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError,
-            RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, AttributeError, IndexError, RuntimeError,
+            csv.Error) as error:
         raise UserError(f"{folder}: unfinished or damaged: {train.describe(error)}") from None
     expected = dict(model=path.name, seed=seed, parameters=train.count(net_class()), data="MNIST",
                     holdout=0)
@@ -85,10 +87,19 @@ def check(folder, seed, path, net_class, recipe, names):
         raise UserError(f"{folder}: {'; '.join(wrong)}")
 
 
+def refuse_fewer(folders, published, way_out):
+    """Raise UserError if there are fewer runs than are published."""
+    if len(folders) < published:
+        raise UserError(f"{folders[0].parent} has {len(folders)} of the {published} seeds that are "
+                        f"published: train the others too, or {way_out} first")
+
+
 def publish(source):
     """Copy the runs in the folder `source` to results/, or their figures into the baselines' table.
     Everything is checked before anything is changed. Returns what was done, in words. Raises
     UserError if they are not seeds 0, 1, ... of one model."""
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder")
     folders = report.seed_folders(source)
     names = [folder.name for folder in folders]
     if not names or names != [f"seed{seed}" for seed in range(len(names))]:
@@ -111,13 +122,15 @@ def publish_model(name, folders):
     for seed, folder in enumerate(folders):
         check(folder, seed, path, net_class, recipe, files_of(seed))
     old = report.seed_folders(target)
+    refuse_fewer(folders, len(old), f"delete {target}")
     for folder in old:
         shutil.rmtree(folder)
     for seed, folder in enumerate(folders):
         (target / folder.name).mkdir(parents=True)
         for file in files_of(seed):
             shutil.copy(folder / file, target / folder.name / file)
-    return f"published: {len(folders)} seeds of {path.name} in place of {len(old)}"
+    few = "; the leaderboard takes five" if len(folders) < 5 else ""
+    return f"published: {len(folders)} seeds of {path.name} in place of {len(old)}{few}"
 
 
 def publish_baseline(path, folders):
@@ -137,6 +150,7 @@ def publish_baseline(path, folders):
     table = report.ROOT / "results" / "baselines" / "runs.csv"
     before = utils.read_csv(table)
     kept = [row for row in before if (row["net"], row["recipe"]) != (net, recipe)]
+    refuse_fewer(folders, len(before) - len(kept), f"delete its rows in {table}")
     rows = sorted(rows + kept, key=lambda row: (row["net"], row["recipe"], int(row["seed"])))
     utils.write_csv(table, rows)
     if not is_model3s:

@@ -630,6 +630,14 @@ def test_a_checkpoint_of_another_run_or_net_is_refused(finished, one_cycle, flag
     assert snapshot(folder) == before
 
 
+def test_a_checkpoint_of_another_model_file_is_refused(finished, one_cycle, main):
+    folder, _ = finished
+    other = one_cycle.with_name("other.py")
+    one_cycle.rename(other)
+    result = main("--model", other, "--dry-run", "--epochs", 2, "--resume", folder)
+    assert refused(result, 1, "last.pt comes from ", "another model ")
+
+
 def compressed(path, state):
     with zipfile.ZipFile(path) as archive:
         members = {member: archive.read(member) for member in archive.namelist()}
@@ -813,6 +821,27 @@ def test_several_runs_are_those_of_single_ones_and_close_with_their_mean(
     assert out.endswith("Written: Größe\n")
     for seed, accuracy in zip((3, 4), final):
         assert f"seed {seed}: {accuracy:.2f}% in the last epoch" in out
+
+
+@pytest.mark.parametrize("damage", [b"epoch;test_acc\n1;99\n", b"\xff\xfe\x00",
+                                    b"epoch,test_acc\n1"])
+def test_a_series_gets_over_a_damaged_table(finished, main, one_cycle, damage):
+    folder, _ = finished
+    whole = train.read_accuracy(folder)
+    (folder / "metrics.csv").write_bytes(damage)
+    assert train.read_accuracy(folder) == []
+    status, out, err = main("--model", one_cycle, "--dry-run", "--epochs", 2, "--runs", 2,
+                            "--resume")
+    assert status == 0 and err == "" and train.read_accuracy(folder) == whole
+
+
+def test_a_run_without_augmentation_says_so(main, monkeypatch, one_cycle):
+    def stop(*args):
+        raise utils.UserError("stop")
+    monkeypatch.setattr(train, "load_data", stop)
+    for plain, word in ((1, ""), (2, "no epoch is augmented: plain_epochs is 2, epochs 2")):
+        _, _, err = main("--model", one_cycle, "--epochs", 2, "--set", f"plain_epochs={plain}")
+        assert word in err and ("augmented" in err) == bool(word)
 
 
 @pytest.fixture

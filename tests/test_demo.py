@@ -5,8 +5,10 @@ import functools
 import io
 import json
 import math
+import os
 import re
 import shutil
+import subprocess
 import sys  # noqa: E402, I001
 import time
 
@@ -322,10 +324,32 @@ def test_pictures_of_one_name_get_a_sheet_each(capsys, tmp_path):
     (["--model", "4"], 2, "no such model"),
     (["--out", ROOT / "README.md"], 1, "--out"),
     (["--weights", "nothing.pt"], 1, "nothing.pt"),
-    (["--model", "2", "--weights", ROOT / "results/model3/seed0/model.pt"], 2, "another net")])
+    (["--model", "2", "--weights", ROOT / "results/model3/seed0/model.pt"], 2, "does not hold")])
 def test_wrong_arguments_get_one_clear_line(capsys, args, status, word):
     got, out, err = command(capsys, "x.png", *args)
     assert got == status and not out and len(err) == 1 and word in err[0]
+
+
+def test_a_long_strip_takes_little_memory(capsys, tmp_path):
+    Image.new("L", (20000, 1), "white").save(tmp_path / "strip.png")
+    status, out, err = command(capsys, tmp_path / "strip.png", "--out", tmp_path / "seen")
+    assert status == 1 and not err and out == [f"{tmp_path / 'strip.png'}: no digit"]
+    assert Image.open(tmp_path / "seen" / "strip-seen.png").width < 3000
+
+
+def test_names_that_an_encoding_lacks_are_read(tmp_path):
+    drawn("4").save(tmp_path / "größe.png")
+    done = subprocess.run([sys.executable, ROOT / "demo" / "predict.py", "größe.png", "größe.png"],
+                          cwd=tmp_path, env=os.environ | dict(PYTHONIOENCODING="ascii"),
+                          capture_output=True, text=True, encoding="ascii")
+    assert done.returncode == 0 and done.stdout.count("gr??e.png: 4\n") == 2
+
+
+def test_an_exception_of_the_net_keeps_its_traceback(capsys, tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("raise ValueError('mine')\n")
+    status, _, err = command(capsys, "x.png", "--model", path)
+    assert status == 2 and "raise ValueError('mine')" in "\n".join(err)
 
 
 def test_a_net_without_weights_is_told_how_to_name_them(capsys, tmp_path):

@@ -406,7 +406,8 @@ def runs(tmp_path, monkeypatch):
 def test_runs_are_published_in_place_of_the_old_ones(runs, tmp_path):
     target = tmp_path / "results" / "model3"
     (target / "seed2").mkdir(parents=True)
-    assert publish.publish(runs) == "published: 2 seeds of model3.py in place of 1"
+    assert publish.publish(runs) == ("published: 2 seeds of model3.py in place of 1; the "
+                                     "leaderboard takes five")
     assert {path.name for path in target.iterdir()} == {"seed0", "seed1"}
     for seed in (0, 1):
         names = {path.name for path in (target / f"seed{seed}").iterdir()}
@@ -424,6 +425,7 @@ def test_runs_are_published_in_place_of_the_old_ones(runs, tmp_path):
     ("args.json", '"parameters": ', '"parameters": 1', "parameters is 1"),
     ("args.json", '"seed": 1', '"seed": 3', "seed is 3"), ("args.json", "{", "", "damaged"),
     ("args.json", '"holdout"', '"another"', "damaged: no holdout"),
+    ("args.json", '"threads": 1', '"threads": "x"', "damaged: no threads"),
     ("metrics.csv", "\n15,", "\n16,", "metrics.csv")])
 def test_what_is_no_whole_run_of_the_model_is_not_published(runs, tmp_path, file, old, new, said):
     edit(runs / "seed1" / file, old, new)
@@ -446,12 +448,23 @@ def test_weights_of_another_net_are_not_published(runs, tmp_path):
     (lambda runs: shutil.copytree(runs / "seed1", runs / "seed1-2"), "one run of each"),
     (lambda runs: (report.ROOT / "model3.py").unlink(), "neither model3.py nor results/model3.py"),
     (lambda runs: edit(report.ROOT / "model3.py", "epochs=15", "epochs=16"), "at most 15"),
-    (lambda runs: shutil.rmtree(runs), "no runs")])
+    (lambda runs: [shutil.rmtree(runs / f"seed{seed}") for seed in (0, 1)], "no runs")])
 def test_what_lacks_something_is_not_published(runs, tmp_path, spoil, said):
     spoil(runs)
     with pytest.raises(utils.UserError, match=said):
         publish.publish(runs)
     assert not (tmp_path / "results").exists()
+
+
+def test_fewer_seeds_than_are_published_replace_none(runs, tmp_path):
+    target = tmp_path / "results" / "model3"
+    for seed in range(3):
+        (target / f"seed{seed}").mkdir(parents=True)
+    with pytest.raises(utils.UserError, match="has 2 of the 3 seeds .* or delete .*model3 first"):
+        publish.publish(runs)
+    assert len(list(target.iterdir())) == 3
+    with pytest.raises(utils.UserError, match="nosuch: no such folder"):
+        publish.publish(tmp_path / "nosuch")
 
 
 def test_what_is_published_is_not_published_over_itself(runs):
@@ -501,5 +514,8 @@ def test_the_runs_of_a_published_net_become_rows(baseline, tmp_path, recipe, the
     assert weights.exists() == (recipe == "own")
     edit(baseline / "seed1" / "args.json", size, '"batch_size": 64')
     with pytest.raises(utils.UserError, match="another batch_size"):
+        publish.publish(baseline)
+    shutil.rmtree(baseline / "seed1")
+    with pytest.raises(utils.UserError, match="has 1 of the 2 seeds .* or delete its rows in "):
         publish.publish(baseline)
     assert utils.read_csv(path) == rows
