@@ -428,14 +428,17 @@ def refuse_another_run(path, saved, settings, template):
     """Raise UserError if a checkpoint's settings or net are not ours."""
     ours, theirs = ({**each, **each["recipe"], "recipe": None}  # the message names the entry
                     for each in (settings, saved["settings"]))
-    differ = [key for key in ours | theirs
-              if outline(ours.get(key)) != outline(theirs.get(key))  # no tensor is compared
-              or ours.get(key) != theirs.get(key)]
+    differ = [key for key in ours | theirs if not same(ours.get(key), theirs.get(key))]
     if differ:
         raise UserError(f"{path} comes from a run with another {', '.join(differ)} than the model "
                         "file and the command line give now")
     if outline(saved["net"]) != outline(template["net"]):
         raise UserError(f"{path} comes from another net: names or shapes of its weights differ")
+
+
+def same(ours, theirs):
+    """Whether two settings are equal. Tensors, which may claim any size, are not compared."""
+    return outline(ours) == outline(theirs) and ours == theirs
 
 
 def outline(value):
@@ -865,14 +868,14 @@ def read_recipe(args):
             raise UserError(f"--lr {args.lr}: {source_of(path, args)} has a rate for each epoch; "
                             "change them with --set scheduler.rates=[...]", 2)
         recipe[part][key] = args.lr
-    is_plain = recipe["plain_epochs"] >= recipe["epochs"]
-    if recipe["augment"] and is_plain and not args.dry_run:
-        warn(f"no epoch is augmented: plain_epochs is {recipe['plain_epochs']}, epochs "
-             f"{recipe['epochs']}")
     n = number_of_images(args)
     if recipe["batch_size"] > n:
         raise UserError(f"batches of {recipe['batch_size']} images: expected at most {n}, the "
                         "number of training images", 2)
+    all_plain = recipe["plain_epochs"] >= recipe["epochs"]
+    if recipe["augment"] and all_plain and not args.dry_run:
+        warn(f"no epoch is augmented: plain_epochs is {recipe['plain_epochs']}, epochs "
+             f"{recipe['epochs']}")
     return path, net_class, recipe
 
 

@@ -348,6 +348,7 @@ BROKEN = {  # a model file, and what the message must say about it
     ONE_CYCLE + "RECIPE['augment'] = [dict(shift=1), 3]\n": ["'augment' is", "a list of such"],
     ONE_CYCLE + "RECIPE |= dict(deskew=True, upright=True)\n": ["leave out deskew"],
     ONE_CYCLE + "RECIPE['plain_epochs'] = -1\n": ["'plain_epochs' is -1"],
+    ONE_CYCLE + "for _ in range(100000):\n    RECIPE = dict(augment=RECIPE)\n": ["recursion"],
     ONE_CYCLE + "RECIPE['label_smoothing'] = 2.0\n": ["'label_smoothing' is 2.0", "below 1"],
     ONE_CYCLE + "RECIPE['average'] = 1.5\n": ["'average' is 1.5", "below 1"],
     ONE_CYCLE + "RECIPE['average'] = 'x'\n": ["'average' is 'x'", "below 1"],

@@ -426,6 +426,7 @@ def test_runs_are_published_in_place_of_the_old_ones(runs, tmp_path):
     ("args.json", '"seed": 1', '"seed": 3', "seed is 3"), ("args.json", "{", "", "damaged"),
     ("args.json", '"holdout"', '"another"', "damaged: no holdout"),
     ("args.json", '"threads": 1', '"threads": "x"', "damaged: no threads"),
+    ("metrics.csv", "\n15,", f"\n{'1' * 200000},", "damaged: Error: field larger"),
     ("metrics.csv", "\n15,", "\n16,", "metrics.csv")])
 def test_what_is_no_whole_run_of_the_model_is_not_published(runs, tmp_path, file, old, new, said):
     edit(runs / "seed1" / file, old, new)
