@@ -2,7 +2,6 @@
 Plain functions in the order in which a run needs them. None of them knows a particular net."""
 
 import contextlib
-import copy
 import csv
 import ctypes
 import hashlib
@@ -10,9 +9,10 @@ import io
 import math
 import os
 import socket
+import subprocess
 import sys
+import tempfile
 import time
-import zipfile
 from pathlib import Path
 
 import torch
@@ -25,11 +25,11 @@ MEAN, STD = 0.1307, 0.3081  # of all training pixels on the scale 0..1; a test r
 CENTRES = (torch.arange(28) + 0.5) / 14 - 1  # of the pixels, in a grid that runs from -1 to 1
 FAINT, SPREAD = 0.3, 0.46  # for upright(): a share of the brightest pixel; 0.46 is 6.4 pixels
 TARGET, BUDGET = 99.4, 8000  # % in each of the last five epochs, with fewer parameters than this
-RAW_FILES = {  # bytes and MD5. torchvision checks the archives it downloads, but not these.
-    "train-images-idx3-ubyte": (47040016, "6bbc9ace898e44ae57da46a324031adb"),
-    "train-labels-idx1-ubyte": (60008, "a25bea736e30d166cdddb491f175f624"),
-    "t10k-images-idx3-ubyte": (7840016, "2646ac647ad5339dbf082846283269ea"),
-    "t10k-labels-idx1-ubyte": (10008, "27ae3e4e09519cfbb04c329615203637"),
+RAW_FILES = {  # their MD5. torchvision checks the archives that it downloads, but not these.
+    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 
 
@@ -42,31 +42,16 @@ class UserError(Exception):
 
 
 # ---- words -------------------------------------------------------------------------------------
-def say(text):
-    """Print to standard output. A run is worth more than its log: when nobody reads any more
-    (`| head -1`), what follows is dropped."""
-    try:
-        print(text, flush=True)
-    except (OSError, ValueError):  # a closed pipe, a closed file
-        sys.stdout = open(os.devnull, "w")
-
-
 def print_anything():
-    """Have standard output and error replace what their encoding lacks, such as a ±."""
+    """Have print() show every line at once, and a ? for what a terminal lacks, such as ±."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError):  # none, or a notebook's
-            stream.reconfigure(errors="replace")
-
-
-def say_error(text, end="\n"):
-    """Print to standard error, where there is one."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        print(text, end=end, file=sys.stderr, flush=True)
+        if hasattr(stream, "reconfigure"):  # a notebook's has not
+            stream.reconfigure(errors="replace", line_buffering=True)
 
 
 def warn(text):
     """Print a warning to standard error."""
-    say_error(f"warning: {text}")
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def table(header, rows):
@@ -78,11 +63,8 @@ def table(header, rows):
 # ---- device and data ---------------------------------------------------------------------------
 def pick_device(name="auto"):
     """The torch.device `name`; "auto": the first of cuda, mps, cpu. Raises UserError (status 2)."""
-    available = ["cpu"]
-    if torch.backends.mps.is_available():
-        available.insert(0, "mps")
-    if torch.cuda.is_available():
-        available.insert(0, "cuda")
+    there = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
+    available = [kind for kind, is_there in there.items() if is_there]
     if name == "auto":
         name = available[0]
     if name not in available:
@@ -100,14 +82,14 @@ def keep_memory():
 
 
 def find_mnist(data_dir=None):
-    """The folder that holds MNIST/raw/: `data_dir`, else data/ or ../shared/mnist/ beside this
-    file, else the first of these, after a download. Raises UserError if that fails."""
-    places = [Path(data_dir)] if data_dir else [HERE / "data", HERE.parent / "shared" / "mnist"]
-    for place in places:
-        if all((place / "MNIST" / "raw" / name).is_file() for name in RAW_FILES):
-            return place
-    root = places[0]
-    say(f"MNIST is not in {root}: downloading it")
+    """The folder that holds MNIST/raw/: `data_dir`, or data/ beside this file; downloaded if it is
+    not there. Raises UserError if that fails."""
+    root = Path(data_dir or HERE / "data")
+    raw = root / "MNIST" / "raw"
+    if all((raw / name).is_file() for name in RAW_FILES):
+        return root
+    print(f"MNIST is not in {root}: downloading it")
+    timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # seconds; torchvision sets none and might wait for ever
     try:
         from torchvision import datasets  # here, because importing it takes as long as torch
@@ -117,22 +99,22 @@ def find_mnist(data_dir=None):
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             f"MNIST is not in {root}, and the download failed:\n  {reason}\n"
-            f"Run this again where there is a network; or put these four files into\n"
-            f"{root / 'MNIST' / 'raw'}/:\n  {'  '.join(RAW_FILES)}\n"
+            f"Run this again where there is a network; or put these four files into\n{raw}/:\n"
+            f"  {'  '.join(RAW_FILES)}\n"
             "or name a folder that holds MNIST/raw/ with --data-dir.") from None
+    finally:
+        socket.setdefaulttimeout(timeout)
     return root
 
 
 def read_raw(path):
-    """The bytes of a raw MNIST file. Raises UserError if they are not exactly the published
-    ones."""
-    size, md5 = RAW_FILES[path.name]
-    with open(path, "rb") as file:
-        data = file.read(size + 1)  # no more, because a wrong file may be too large to read
+    """The bytes of a raw MNIST file (N,) uint8. Raises UserError if they are not exactly the
+    published ones."""
+    data = path.read_bytes()
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if digest != md5:
-        raise UserError(f"{path} is damaged: {path.stat().st_size} bytes, MD5 {digest}, expected "
-                        f"{size} bytes, MD5 {md5}. Delete it and run again.")
+    if digest != RAW_FILES[path.name]:
+        raise UserError(f"{path} is damaged or of another data set: {len(data)} bytes, MD5 "
+                        f"{digest}, expected {RAW_FILES[path.name]}. Delete it and run again.")
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
@@ -255,14 +237,16 @@ def steps_of(augment):
 
 def check_augment(augment):
     """Yield what is wrong: a name that AUGMENTATIONS does not have, a strength out of bounds."""
-    for step in steps_of(augment):
-        for name, strength in step.items():
-            if name not in AUGMENTATIONS:
-                yield f"augment has {name!r}, expected any of {', '.join(AUGMENTATIONS)}"
-                continue
-            highest, unit = AUGMENTATIONS[name]
-            if not 0 <= strength <= highest:
-                yield f"augment: {name} is {strength}, expected 0 to {highest} ({unit})"
+    steps = steps_of(augment)
+    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
+        yield f"augment is {augment!r}, expected a dict or a list of dicts"
+        return
+    for name, strength in [item for step in steps for item in step.items()]:
+        most, unit = AUGMENTATIONS.get(name, (0, ""))
+        if not unit:
+            yield f"augment has {name!r}, expected any of {', '.join(AUGMENTATIONS)}"
+        elif not isinstance(strength, (int, float)) or not 0 <= strength <= most:
+            yield f"augment: {name} is {strength!r}, expected 0 to {most} ({unit})"
 
 
 def draw_affine(n, augment, generator):
@@ -395,11 +379,6 @@ class Muon(torch.optim.Optimizer):
     plain steps, at `vectors` times the rate and with `weight_decay`."""
 
     def __init__(self, params, lr=0.02, momentum=0.9, vectors=5.0, weight_decay=0.0):
-        if not 0 <= momentum < 1:
-            raise ValueError(f"momentum is {momentum}, expected a number from 0 to below 1")
-        if vectors < 0 or weight_decay < 0:
-            raise ValueError(f"vectors is {vectors} and weight_decay {weight_decay}, expected at "
-                             "least 0")
         super().__init__(params, dict(lr=lr, momentum=momentum, vectors=vectors,
                                       weight_decay=weight_decay))
 
@@ -482,175 +461,165 @@ def predict(net, images, recipe):
 
 
 # ---- receptive field ---------------------------------------------------------------------------
-def windows(output):
-    """How far a layer sees: `output` (56, C, ...) is what it makes of 56 images, image r with NaN
-    in row r, image 28 + c in column c. A unit sees the rows and columns whose NaN reached it.
-    Returns the side in pixels, the largest of all units."""
-    reached = output.isnan()
-    reached = reached.reshape(2, 28, -1)  # rows or columns, which of them, unit
+def reach(net, side):
+    """What each layer of `net` gets to see of images with a row or a column of NaN, which spreads
+    to whatever these pixels reach: a list of (module, bool (2 side, ...)), in the order in which
+    they run; last is (net, that of the logits). Image r has row r, image side + c column c. The
+    list ends where the net cannot run at that size."""
+    images = torch.zeros(2 * side, 1, side, side, dtype=next(net.parameters()).dtype)
+    for line in range(side):
+        images[line, 0, line, :] = math.nan
+        images[side + line, 0, :, line] = math.nan
+    reached = []
+
+    def look(module, _, output):
+        if isinstance(output, torch.Tensor) and len(output) == len(images):
+            reached.append((module, output.isnan()))
+
+    hooks = [module.register_forward_hook(look) for module in net.modules()
+             if module is net or not list(module.children())]
+    try:
+        net.eval()(images)
+    except Exception:  # a linear layer has weights for 28×28 pixels alone, say
+        if side == 28:
+            raise
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return reached
+
+
+def windows(reached, side):
+    """(first, sides), each (2, units): which rows and columns reached each unit of a layer, the
+    number of the first and how many. reached: bool (2 side, ...), from reach()."""
+    reached = reached.reshape(2, side, -1)  # rows or columns, which of them, unit
     first = reached.int().argmax(dim=1)
-    last = 27 - reached.flip(1).int().argmax(dim=1)
-    return torch.where(reached.any(dim=1), last - first + 1, 0).max().item()
+    last = side - 1 - reached.flip(1).int().argmax(dim=1)
+    return first, torch.where(reached.any(dim=1), last - first + 1, 0)
 
 
-def geometry(module, side):
-    """(kernel, stride, padding, dilation) of a layer whose input maps are `side` pixels wide; None
-    for a layer that looks at each pixel alone."""
-    def one(value):
-        return max(each or 0 for each in value) if isinstance(value, tuple) else value
-
-    if isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)):
-        kernel = math.ceil(side / (one(module.output_size) or side))  # None: the same size
-        return kernel, kernel, 0, 1
-    if not hasattr(module, "kernel_size"):
-        return None
-    padding = getattr(module, "padding", 0)
-    padding = "" if isinstance(padding, str) else one(padding)
-    stride = one(getattr(module, "stride", None) or module.kernel_size)  # None in nn.LPPool2d
-    return one(module.kernel_size), stride, padding, one(getattr(module, "dilation", 1))
-
-
-def is_regular(module, side):
-    """Whether the windows of a layer are squares of one size, one distance apart, and its units no
-    closer than those of its input."""
-    if isinstance(module, (nn.ConvTranspose2d, nn.FractionalMaxPool2d)):
-        return False
-    names = "kernel_size", "stride", "padding", "dilation", "output_size"
-    values = [getattr(module, name) for name in names if hasattr(module, name)]
-    square = all(len(set(value)) == 1 for value in values if isinstance(value, tuple))
-    adaptive = isinstance(module, (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d))
-    return square and not (adaptive and side % geometry(module, side)[0])
+def without_edges(reached):
+    """(side, jump) of the windows of a layer's units in the middle of 84×84 pixels, which no edge
+    clips; jump is the distance of a neighbour's window. "" for what is not the same for all."""
+    middle = min(reached.shape[2:]) // 2
+    units = range(max(middle - 2, 0), min(middle + 3, *reached.shape[2:]))
+    first, sides = (each.view(-1, len(units))
+                    for each in windows(reached[:, :, units, units], 84))
+    inside = ((first > 0) & (first + sides < 84)).all(dim=0)
+    jumps = first[:, inside].diff(dim=1).unique().tolist()
+    side = sides[:, inside].max().item() if inside.any() else ""
+    return side, jumps[0] if len(jumps) == 1 else ""
 
 
 @torch.no_grad()
 def receptive_field(net):
-    """What each layer of any net sees of its 28×28 pixels: a list of dicts, in the order in which
-    the layers run. BatchNorm, activations and the like, which look at one pixel each, are counted
-    with the layer before.
+    """What each layer of any net, on the CPU, sees of its 28×28 pixels: a list of dicts, in the
+    order in which the layers run. BatchNorm, activations and the like, which look at one pixel
+    each, are counted with the layer before.
 
     layer, kernel, stride, padding: as the module says, "" where it does not
     output: its shape without the batch
-    window: side of the square of pixels that reaches one of its units, clipped to the image.
-        Measured: each of 56 images is NaN in one row or one column, and NaN spreads to whatever
-        these pixels reach
-    theory, jump: side and distance of the windows on an image without edges, by the recurrence of
-        https://distill.pub/2019/computing-receptive-fields; None unless the net is one chain of
-        modules
+    window: side of the square of pixels that reaches one of its units, clipped to the image
+    without_edges, jump: side and distance of the windows on an image without edges; "" for what is
+        no map, cannot run on a larger image, or sees more of a larger image
     parameters: each counted once
 
-    The last row is that of the logits, with the parameters that belong to no layer."""
-    net = copy.deepcopy(net).cpu().eval()
-    net = net.to(memory_format=torch.contiguous_format)
-    rows, counted = [], set()
-    images = torch.zeros(56, 1, 28, 28, dtype=torch.double)
-    for line in range(28):
-        images[line, 0, line, :] = math.nan
-        images[28 + line, 0, :, line] = math.nan
-    so_far = dict(output=images, whole=True, side=28, theory=1, jump=1)
-
-    def new_parameters(module):
+    All of it is measured: see reach(). The net is left in eval mode. The last row is that of the
+    logits, with the parameters that belong to no layer."""
+    near, far = reach(net, 28), reach(net, 84)
+    far += [(None, None)] * (len(near) - len(far))
+    rows, counted, units = [], set(), 0
+    for (module, reached), (same, reached_far) in zip(near, far):
         fresh = {id(p): p.numel() for p in module.parameters() if id(p) not in counted}
         counted.update(fresh)
-        return sum(fresh.values())
-
-    def record(module, inputs, output):
-        if not isinstance(output, torch.Tensor) or len(output) != len(images):
-            so_far["whole"] = False
-            return
-        if not inputs or inputs[0] is not so_far["output"]:  # a function between, or a keyword
-            so_far["whole"] = False
-        if not is_regular(module, so_far["side"]):
-            so_far["whole"] = False
-        kernel, stride, padding, dilation = geometry(module, so_far["side"]) or ("", "", "", 1)
-        if kernel:
-            so_far["theory"] += (kernel - 1) * dilation * so_far["jump"]
-            so_far["jump"] *= stride
-        if isinstance(module, nn.Linear):  # sees the whole map
-            so_far["theory"] += (so_far["side"] - 1) * so_far["jump"]
-            so_far["side"] = 1
-        if output.dim() == 4:
-            if not kernel and output.shape[-1] != so_far["side"]:  # Upsample, say
-                so_far["whole"] = False
-            so_far["side"] = output.shape[-1]
-        so_far["output"] = output
-        window, parameters = windows(output), new_parameters(module)
-        looks = kernel or isinstance(module, nn.Linear)
-        if rows and not looks and window != rows[-1]["window"]:  # GroupNorm, say
-            so_far["whole"] = False
-        if rows and not looks and window == rows[-1]["window"]:
-            rows[-1]["parameters"] += parameters
-            return
-        rows.append(dict(layer=type(module).__name__, kernel=kernel, stride=stride, padding=padding,
-                         output=tuple(output.shape[1:]), window=window, theory=so_far["theory"],
-                         jump=so_far["jump"], parameters=parameters))
-
-    for module in net.modules():
-        if not list(module.children()):
-            module.register_forward_hook(record)
-    logits = net.double()(images)
-    if logits is not so_far["output"]:
-        so_far["whole"] = False
-    rows.append(dict(layer="logits", kernel="", stride="", padding="", theory=so_far["theory"],
-                     output=tuple(logits.shape[1:]), window=windows(logits), jump=so_far["jump"],
-                     parameters=new_parameters(net)))
-    if not so_far["whole"]:
-        for row in rows:
-            row.update(theory=None, jump=None)
+        window = windows(reached, 28)[1].max().item()
+        looks = module is net or hasattr(module, "kernel_size") or isinstance(module, nn.Linear)
+        as_before = rows and window == rows[-1]["window"] and reached[0].numel() == units
+        if as_before and not looks:
+            rows[-1]["parameters"] += sum(fresh.values())
+            continue
+        units = reached[0].numel()
+        grows = same is not module or reached_far.shape[2:] == reached.shape[2:]
+        side, jump = ("", "") if reached.dim() != 4 or grows else without_edges(reached_far)
+        rows.append(dict(
+            layer="logits" if module is net else type(module).__name__,
+            kernel=getattr(module, "kernel_size", ""), stride=getattr(module, "stride", ""),
+            padding=getattr(module, "padding", ""), output=tuple(reached.shape[1:]), window=window,
+            without_edges=side, jump=jump, parameters=sum(fresh.values())))
     return rows
 
 
 def receptive_field_table(net):
     """receptive_field() as a Markdown table, closed by the number of parameters."""
     rows = receptive_field(net)
-    columns = ["layer", "kernel", "stride", "padding", "output", "window", "parameters"]
-    if rows[0]["theory"]:
-        columns[6:6] = ["theory", "jump"]
-    names = dict(window="sees (pixels)", theory="without edges")
-    lines = []
     for number, row in enumerate(rows, 1):
-        row["output"] = "×".join(map(str, row["output"]))
-        row["layer"] = f"{number} {row['layer']}" if row["layer"] != "logits" else "logits"
+        if row["layer"] != "logits":
+            row["layer"] = f"{number} {row['layer']}"
         row["parameters"] = f"{row['parameters']:,}"
-        lines.append([row[column] for column in columns])
+        for name, value in row.items():
+            if isinstance(value, tuple):
+                square = name != "output" and len(set(value)) == 1
+                row[name] = value[0] if square else "×".join(map(str, value))
+    header = ("layer", "kernel", "stride", "padding", "output", "sees (pixels)", "without edges",
+              "jump", "parameters")
     total = sum(p.numel() for p in net.parameters())
-    return table([names.get(column, column) for column in columns], lines) \
-        + f"\nParameters: {total:,}.\n"
+    return f"{table(header, [row.values() for row in rows])}\nParameters: {total:,}.\n"
+
+
+# ---- processes ---------------------------------------------------------------------------------
+def cores():
+    """The number of CPU cores that this process may use: on a cluster, not all that there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def run_side_by_side(commands, at_once):
+    """Run commands {key: list of words} as processes, some at a time, with one thread each; yield
+    (key, exit status, what it said on standard error) as each ends. Whatever ends the caller's
+    loop, as Ctrl-C does, ends the processes."""
+    env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONIOENCODING="utf-8")
+    waiting, running = list(commands), {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                key = waiting.pop(0)
+                said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
+                running[key] = said, subprocess.Popen(commands[key], env=env, stderr=said,
+                                                      stdout=subprocess.DEVNULL)
+            time.sleep(0.1)
+            for key, (said, process) in list(running.items()):
+                if process.poll() is not None:
+                    del running[key]
+                    said.seek(0)
+                    yield key, process.returncode, said.read().strip()
+    finally:
+        for _, process in running.values():
+            process.terminate()
+        for _, process in running.values():
+            process.wait()
 
 
 # ---- files of a run ----------------------------------------------------------------------------
-def write(path, data):
+def write(path, data, needed=True):
     """Write bytes or str so that a kill at any moment leaves the old file or the new, never half of
-    one. Tries again for a second if another program has it open. Raises UserError naming it."""
-    beside = Path(f"{path}.{os.getpid()}.part")  # a name of this process's own
+    one. Raises UserError naming it; one that a run can do without is not `needed`: that is a
+    warning, as when a spreadsheet has the old one open."""
+    part = Path(f"{path}.part")  # one that a kill leaves is replaced by the next
     try:
-        with open(beside, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        for attempt in range(10):
-            try:
-                os.replace(beside, path)
-                return
-            except PermissionError:  # on Windows, a spreadsheet or a virus scanner has it open
-                if attempt == 9:
-                    raise
-                time.sleep(0.1)
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(part, path)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
+        message = f"cannot write {path}: {error.strerror}"
+        if needed:
+            raise UserError(message) from None
+        warn(message)
 
 
-def write_csv(path, rows):
-    """rows: dicts with the same keys, which become the header."""
-    write(path, csv_text(rows))
-
-
-def csv_text(rows):
-    """Rows as write_csv() takes them, as text."""
+def csv_text(rows, columns=None):
+    """A CSV file of dicts with the same keys, which become the header; columns: if there may be no
+    rows."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer = csv.DictWriter(text, columns or rows[0], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
@@ -670,35 +639,28 @@ def save(path, state):
 
 
 def load(path):
-    """What save() wrote, on the CPU. Raises UserError if it is missing, damaged or foreign. The
-    zip's checksums come first, because torch.load ignores them; weights_only runs no code."""
-    if os.path.exists(path) and not os.path.isfile(path):  # a fifo would wait for ever
-        raise UserError(f"{path} is not a regular file")
+    """What save() wrote, on the CPU. Raises UserError if it is missing, damaged or foreign.
+    weights_only runs no code of the file's."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            packed = any(member.compress_type for member in archive.infolist())
-            if packed or archive.testzip():  # torch never compresses: it may be a zip bomb
-                raise zipfile.BadZipFile
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path}: no such checkpoint") from None
-    except PermissionError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
     except Exception:  # zipfile, pickle and torch have a dozen kinds for damaged files
-        raise UserError(f"{path} is damaged or not a checkpoint of train.py") from None
+        raise UserError(f"{path} is missing, damaged or not a checkpoint of train.py") from None
 
 
 # ---- plots -------------------------------------------------------------------------------------
 def new_figure(**options):
     """A matplotlib Figure that needs no window."""
-    try:
-        from matplotlib.figure import Figure
-    except ValueError:  # MPLBACKEND names a backend that is not installed here, as a notebook's
-        os.environ["MPLBACKEND"] = "agg"
-        for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
-            del sys.modules[name]  # half imported
-        from matplotlib.figure import Figure
+    if "ipykernel" not in sys.modules:  # a notebook's "!python train.py" may name a backend that
+        os.environ.pop("MPLBACKEND", None)  # is not installed here
+    from matplotlib.figure import Figure
     return Figure(layout="constrained", **options)
+
+
+def png(figure):
+    """A matplotlib Figure as the bytes of a PNG."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=110)
+    return file.getvalue()
 
 
 def plot(title, xlabel, ylabel, lines):
@@ -716,17 +678,17 @@ def plot(title, xlabel, ylabel, lines):
 def curves(rows, rates, title, recipe):
     """{file name: Figure}: accuracy and loss over epochs, learning rate over steps.
     rows: those of metrics.csv. rates: the learning rate of every step."""
-    epochs = [row["epoch"] for row in rows]
-    judged = "val" if "val_acc" in rows[0] else "test"
+    values = {key: [row[key] for row in rows] for key in rows[0]}
+    epochs = values["epoch"]
+    judged = "val" if "val_acc" in values else "test"
+    changed = [words for key, words in (("augment", "augmented images"),
+                                        ("label_smoothing", "smoothed labels")) if recipe[key]]
+    note = f" ({', '.join(changed)})" if changed else ""
     accuracy, loss = {}, {}
-    notes = [note for key, note in (("augment", "augmented images"),
-                                    ("label_smoothing", "smoothed labels")) if recipe[key]]
-    notes = {"train": f" ({', '.join(notes)})" if notes else "", judged: ""}
-    for part in ("train", judged):
-        accuracies = [row[f"{part}_acc"] for row in rows]
-        losses = [row[f"{part}_loss"] for row in rows]
-        accuracy[f"{part}: {accuracies[-1]:.2f}% at the end"] = epochs, accuracies
-        loss[f"{part}{notes[part]}: {losses[-1]:.4f} at the end"] = epochs, losses
+    for part, label in (("train", f"train{note}"), (judged, judged)):
+        percent, entropy = values[f"{part}_acc"], values[f"{part}_loss"]
+        accuracy[f"{part}: {percent[-1]:.2f}% at the end"] = epochs, percent
+        loss[f"{label}: {entropy[-1]:.4f} at the end"] = epochs, entropy
     lowest = min(min(ys[1:] or ys) for _, ys in accuracy.values())  # epoch 1 may start below
     accuracy[f"target: {TARGET}%"] = epochs, [TARGET] * len(epochs)
     steps = {f"highest: {max(rates):.4g}": (range(1, len(rates) + 1), rates)}
@@ -736,15 +698,6 @@ def curves(rows, rates, title, recipe):
     figures["accuracy.png"].axes[0].set_ylim(math.floor(min(lowest, 98.9)), 100)
     figures["loss.png"].axes[0].set_yscale("log")
     return figures
-
-
-def mistakes_csv(labels, predictions, first=0):
-    """The text of mistakes.csv: index, counted from `first`, label and prediction of what was
-    misclassified."""
-    lines = ["index,label,prediction\n"]
-    for i in (predictions != labels).nonzero().flatten().tolist():
-        lines.append(f"{first + i},{labels[i]},{predictions[i]}\n")
-    return "".join(lines)
 
 
 def mistakes(images, labels, predictions, title, first=0, most=60):

@@ -91,25 +91,27 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="3", help="as in train.py (default: 3)")
-    parser.add_argument("--epochs", type=train.number(int, 1, 10000),
-                        help="default: the recipe's")
-    parser.add_argument("--seed", type=train.number(int, 0, 2**32 - 1), default=0,
-                        help="default: 0")
+    parser.add_argument("--epochs", type=int, help="default: the recipe's")
+    parser.add_argument("--seed", type=int, default=0, help="default: 0")
     parser.add_argument("--device", default="auto", help="as in train.py (default: auto)")
     parser.add_argument("--data-dir", help="as in train.py")
     args = parser.parse_args()
     path, net_class, recipe = train.load_model_file(args.model)
     device, root = utils.pick_device(args.device), utils.find_mnist(args.data_dir)
-    train.rehearse(path, net_class, recipe | dict(batch_size=BATCH_SIZE), 60000, device)
+    train.rehearse(path, net_class, recipe, device)
     recipe["epochs"] = args.epochs or recipe["epochs"]
     torch.manual_seed(args.seed)
     net = net_class().to(device)
     train_loader = make_loader(root, True, recipe["augment"])
     test_loader = make_loader(root, False, {})
-    optimizer, scheduler = train.make_optimizer(net, scaled(recipe), len(train_loader))
+    optimizer = train.make_optimizer(net, scaled(recipe))
+    scheduler = train.make_scheduler(optimizer, scaled(recipe), len(train_loader))
     for epoch in range(1, recipe["epochs"] + 1):
         loss, accuracy = train_epoch(net, train_loader, optimizer, scheduler, recipe, device)
-        train.step_after_epoch(scheduler, loss)
+        if recipe["scheduler"]["name"] == "ReduceLROnPlateau":
+            scheduler.step(loss)
+        elif recipe["scheduler"]["name"] != "OneCycleLR":
+            scheduler.step()
         print(f"Epoch {epoch:2d}/{recipe['epochs']} | Train Loss: {loss:.4f} | Train Acc: "
               f"{accuracy:.2f}% | Test Acc: {test(net, test_loader, device):.2f}%", flush=True)
 

@@ -1,4 +1,4 @@
-"""From a picture of digits to what MNIST would have made of them: prepare(image).
+"""From a picture of digits to what MNIST would have made of them: as_mnist(image).
 
 In the order in which it happens: ink on paper, whatever the light; the pieces of ink that may be
 digits; each of them as 28×28 pixels. NumPy and Pillow do the work."""
@@ -15,7 +15,7 @@ THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's b
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
 
 
-def prepare(image):
+def as_mnist(image):
     """The digits of a Pillow image of any mode and size, from left to right, prepared as MNIST's
     were: each in a box of 20 pixels, its centre of mass in the middle of 28×28 (LeCun et al. 1998,
     http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf).

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-from picture import prepare, to_rgb  # noqa: E402
+from picture import as_mnist, to_rgb  # noqa: E402
 
 import train  # noqa: E402
 import utils  # noqa: E402
@@ -45,7 +45,7 @@ def read(image, net, recipe):
     """The digits of a Pillow image, left to right: dicts with digit, probability, likeliest (the
     three likeliest as (digit, probability)), box [x, y, width, height] in pixels of the image, and
     pixels, the (28, 28) uint8 that the net gets. Empty if the net is not sure of them."""
-    pixels, boxes = prepare(image)
+    pixels, boxes = as_mnist(image)
     if not boxes:
         return []
     found = []
@@ -127,15 +127,15 @@ def report(path, digits, as_json):
     if as_json:
         fields = ("digit", "probability", "box")
         values = [{field: each[field] for field in fields} for each in digits]
-        utils.say(json.dumps(dict(file=path, text=text, digits=values)))
+        print(json.dumps(dict(file=path, text=text, digits=values)))
         return
     if not digits:
-        utils.say(f"{path}: no digit")
+        print(f"{path}: no digit")
         return
-    utils.say(f"{path}: {text}")
+    print(f"{path}: {text}")
     for each in digits:
         parts = [f"{digit}: {100 * part:5.1f} %" for digit, part in each["likeliest"]]
-        utils.say("    " + "  ".join(parts))
+        print("    " + "  ".join(parts))
 
 
 def make_folder(name):
@@ -176,7 +176,7 @@ def main(argv=None):
             try:
                 image = open_picture(path)
             except UserError as error:  # the others are still read
-                utils.say_error(f"predict.py: error: {error}")
+                print(f"predict.py: error: {error}", file=sys.stderr)
                 status = 1
                 continue
             digits = read(image, net, recipe)
@@ -186,7 +186,7 @@ def main(argv=None):
             if not digits:
                 status = 1
     except (UserError, OSError) as error:
-        utils.say_error(f"predict.py: error: {error}")
+        print(f"predict.py: error: {error}", file=sys.stderr)
         if error.__cause__:  # the net's own exception
             traceback.print_exception(error.__cause__)
         return getattr(error, "status", 1)

@@ -1,5 +1,4 @@
-"""The pictures that show more than one run, for report.py. Each function gets its data and returns
-a matplotlib Figure."""
+"""The pictures that show more than one run, for report.py. Each function returns a Figure."""
 
 import hashlib
 import itertools
@@ -35,7 +34,7 @@ def seeds(model, runs):
         heights.append(max([run["accuracy"][-1], *(height + 0.05 for height in heights[-1:])]))
     too_high = max([0, *(height - 99.7 for height in heights)])
     for number, (run, height) in enumerate(zip(missed, heights)):
-        color = f"C{number % 10}"
+        color = f"C{number}"
         axes.plot(range(1, last + 1), run["accuracy"], color=color, linewidth=1.3, zorder=2)
         axes.text(last + 0.4, height - too_high, f"seed {run['seed']}", color=color, fontsize=8,
                   va="center")
@@ -59,20 +58,19 @@ def accuracy(ours, others, baselines):
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.spines[["top", "right"]].set_visible(False)
-    axes.fill_between([0, utils.BUDGET], utils.TARGET, 100, color="tab:green", alpha=0.1,
-                      linewidth=0)
+    axes.fill_between([0, utils.BUDGET], utils.TARGET, 100, color="tab:green", alpha=0.1, lw=0)
     axes.text(3300, 99.735, "99.4 % or more in the last epoch,\nfewer than 8,000 parameters",
               color="tab:green", fontsize=9, va="top")
 
     points = []  # parameters, accuracies, text, size, style of the text
     for color, (name, runs) in zip(itertools.cycle(COLORS), nets.items()):
         values = [run["test_acc"] for run in runs]
-        words, size, style = f"{name}.py", 5, dict(color=color, fontsize=8)
+        words, size, font = f"{name}.py", 5, 8
         if name in ours:
             mean, deviation = statistics.mean(values), statistics.stdev(values)
             words = f"{name.replace('model', 'Model ')}\n{mean:.2f} ± {deviation:.2f} %"
-            size, style = 10, dict(color=color, fontsize=11)
-        points.append((runs[0]["params"], values, words, size, style))
+            size, font = 10, 11
+        points.append((runs[0]["params"], values, words, size, dict(color=color, fontsize=font)))
     below = ""
     for net in baselines:
         values = [run["test_acc"] for run in net["own"]]
@@ -102,18 +100,16 @@ def name_points(axes, points):
     places = [(side, up) for up in (0, 10, -10, 20, -20, 30, -30, 40, -40) for side in (1, -1)]
     for x, values, words, size, style in points:
         line = dict(arrowstyle="-", color=style["color"], lw=0.6, shrinkA=0, shrinkB=size / 2)
+        note = axes.annotate(words, (x, statistics.mean(values)), (0, 0), **style, va="center",
+                             textcoords="offset points", zorder=20, in_layout=False,
+                             arrowprops=line)
         for side, up in places:
-            note = axes.annotate(
-                words, (x, statistics.mean(values)), (side * (size / 2 + 5), up), **style,
-                textcoords="offset points", ha="left" if side > 0 else "right", va="center",
-                zorder=20, in_layout=False, arrowprops=line)
+            note.set(position=(side * (size / 2 + 5), up), ha="left" if side > 0 else "right")
             note.get_window_extent()  # puts it where it belongs
             box = Text.get_window_extent(note)  # without the line to the point
             covers = any(box.overlaps(each) for each in taken)
             if not covers and inside.x0 < box.x0 and box.x1 < inside.x1:
                 break
-            if (side, up) != places[-1]:
-                note.remove()
         taken.append(box)
 
 
@@ -121,7 +117,8 @@ def published(baselines):
     """Published best epochs of others' nets, and the best epochs of the same nets as trained here.
     baselines: those of report.py."""
     figure = utils.new_figure(figsize=(8, 6))
-    axes = figure.add_subplot(xlabel="test accuracy in the best epoch (%)")
+    axes = figure.add_subplot(xlabel="test accuracy in the best epoch (%)",
+                              ylabel="net, parameters")
     for row, net in enumerate(baselines):
         best = [run["best_test_acc"] for run in net["own"]]
         axes.plot(best, [row] * len(best), "o", color="C0", alpha=0.35, markersize=5)
@@ -133,7 +130,6 @@ def published(baselines):
     axes.set_yticks(range(len(baselines)), [
         f"{net['net']}{' (reconstructed)' if net['reconstructed'] else ''}, "
         f"{int(net['parameters']):,}" for net in baselines])
-    axes.set_ylabel("net, parameters")
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(axis="y", alpha=0.3)
@@ -146,14 +142,13 @@ def prepared(before, after):
     """Images (N, 28, 28) in a row, and below them the same digits as the net gets them."""
     figure = utils.new_figure(figsize=(9, 2.5))
     grid = figure.subplots(2, len(before))
-    for row, images in zip(grid, (before, after)):
+    for row, images, words in zip(grid, (before, after), ("as written", "prepared")):
+        row[0].set_ylabel(words)
         for axes, image in zip(row, images):
             axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
             axes.set(xticks=[], yticks=[])
             axes.axvline(13.5, color="C0", linewidth=0.5)  # the middle, to compare slant and place
             axes.spines[:].set_color("0.8")
-    grid[0, 0].set_ylabel("as written")
-    grid[1, 0].set_ylabel("prepared")
     return figure
 
 
@@ -162,20 +157,20 @@ def receptive_field(rows, digit):
     bright, the rest dim; dashed is the window of the unit diagonally beside it.
     rows: utils.receptive_field() of a net without padding."""
     figure = utils.new_figure(figsize=(9, 3.6))
-    colors = "deepskyblue", "C1", "C3"
-    sides = {4: "a bit of a stroke", 12: "a part of a digit", 28: "the whole digit"}
-    for axes, color, (side, words) in zip(figure.subplots(1, 3), colors, sides.items()):
-        row = min(rows, key=lambda row: abs(row["window"] - side))
-        row = row if side < 28 else rows[-2]  # the last row is the logits'
-        window, jump, units = row["window"], row["jump"], row["output"][-1]
-        first = jump * max(units // 2 - 1, 0) - 0.5 if side < 28 else -0.5  # near the middle
+    early, middle = (min(rows, key=lambda row: abs(row["window"] - side)) for side in (4, 12))
+    shown = ((early, "deepskyblue", "a bit of a stroke"), (middle, "C1", "a part of a digit"),
+             (rows[-2], "C3", "the whole digit"))  # the last row is the logits'
+    for axes, (row, color, words) in zip(figure.subplots(1, 3), shown):
+        window, jump, first = row["window"], row["jump"], -0.5
+        if jump:
+            first += jump * max(row["output"][-1] // 2 - 1, 0)  # near the middle
         axes.imshow(digit * 0.4, cmap="gray", vmin=0, vmax=digit.max())
         bright = axes.imshow(digit, cmap="gray", vmin=0, vmax=digit.max())
         bright.set_clip_path(Rectangle((first, first), window, window, transform=axes.transData))
         axes.plot(*square(first, window), color=color, linewidth=3, clip_on=False)
-        if side < 28:
+        if jump:
             axes.plot(*square(first + jump, window), "--", color=color, linewidth=1)
-        if side == 12:
+        if row is middle:
             axes.text(13.5, 26.5, "dashed: what a neighbour sees", color=color, ha="center")
         axes.set_title(f"layer {rows.index(row) + 1}, {row['layer']},\nsees {window}×{window} "
                        f"pixels: {words}", color=color, fontsize=11)
@@ -196,7 +191,6 @@ def digest(figure):
     shown = []
     for axes in figure.axes:
         shown += [axes.get_title(), *(text.get_text() for text in axes.texts)]
-    shown += [text.get_text() for legend in figure.legends for text in legend.get_texts()]
     for axes in figure.axes:
         shown += [line.get_xydata().round(3).tolist() for line in axes.get_lines()]
         shown += [[path.vertices.round(3).tolist() for path in collection.get_paths()]
@@ -206,11 +200,7 @@ def digest(figure):
 
 def drawn(path):
     """The digest of the figure in a file, None where there is no such file."""
-    try:
-        with Image.open(path) as image:
-            return image.text.get("Description")
-    except FileNotFoundError:
-        return None
+    return Image.open(path).text.get("Description") if path.exists() else None
 
 
 def draw(figure, path):

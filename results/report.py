@@ -4,17 +4,11 @@
     python results/report.py --check   writes nothing; exit status 1 if anything is out of date
 
 In README.md, RF.md, CHANGELOG.md and the READMEs of baselines/ and results/ a table stands between
-two comments:
-
-    <!-- table: NAME -->
-    <!-- end -->
-
-NAME is one of:
+two comments, <!-- table: NAME --> and <!-- end -->. NAME is one of:
 
     results                           any key of TABLES below
     receptive field of model3         what each layer of a model sees
-    changes: digits upright           a section of changes.csv: what was changed, and names of runs
-                                      in earlier.csv
+    changes: digits upright           a section of changes.csv, which names runs in earlier.csv
     Model 3: as it is | Model 3: *    experiments in experiments.csv. The first is the reference:
                                       the others, here all that match, are compared with it in pairs
                                       of runs of the same seed and fold
@@ -25,7 +19,6 @@ pictures of figures.py. All other prose is written by hand."""
 import argparse
 import fnmatch
 import json
-import math
 import re
 import statistics
 import sys
@@ -64,10 +57,13 @@ def published(name):
 
 
 def read_run(folder):
-    """The figures of the run in a folder."""
-    args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
-    rows = utils.read_csv(folder / "metrics.csv")
-    accuracy = [float(row["test_acc"]) for row in rows]
+    """The figures of the run in a folder. Raises UserError if it has not ended or is damaged."""
+    try:
+        args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
+        rows = utils.read_csv(folder / "metrics.csv")
+        accuracy = [float(row["test_acc"]) for row in rows]
+    except (OSError, ValueError, KeyError) as error:
+        raise utils.UserError(f"{folder}: unfinished or damaged: {train.describe(error)}") from None
     run = dict(
         seed=args["seed"], params=args["parameters"], test_acc=accuracy[-1],
         test_loss=rows[-1]["test_loss"], last5_min=min(accuracy[-5:]),
@@ -75,7 +71,7 @@ def read_run(folder):
         train_acc=float(rows[-1]["train_acc"]),
         seconds=round(sum(float(row["seconds"]) for row in rows), 1),
         device=args["device"], threads=args["threads"], torch=args["torch"].split("+")[0],
-        accuracy=accuracy)
+        accuracy=accuracy, args=args)
     if (folder / "mistakes.csv").exists():
         wrong = [int(row["index"]) for row in utils.read_csv(folder / "mistakes.csv")]
         first = sum(index < 5000 for index in wrong)
@@ -95,9 +91,7 @@ def baselines():
     nets = utils.read_csv(ROOT / "results" / "published.csv")
     rows = utils.read_csv(ROOT / "results" / "baselines" / "runs.csv")
     for row in rows:
-        row.update({key: float(value) for key, value in row.items()
-                    if key in ("test_acc", "last5_min", "best_test_acc", "train_acc", "seconds",
-                               "epochs")})
+        row |= {key: float(row[key]) for key in row.keys() - {"net", "recipe", "torch"}}
     for net in nets:
         for recipe in ("own", "model3"):
             net[recipe] = [row for row in rows if row["recipe"] == recipe
@@ -105,60 +99,64 @@ def baselines():
     return nets
 
 
-def spread(values):
-    """'99.53 ± 0.02 % (n=3)', the mean and the sample standard deviation; '99.53 % (n=1)'."""
-    deviation = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.2f}{deviation} % (n={len(values)})"
+def mean(runs, key="test_acc"):
+    """The mean of one figure of some runs."""
+    return statistics.mean(run[key] for run in runs)
+
+
+def spread(runs, key="test_acc"):
+    """'99.53 ± 0.02 % (n=3)', mean and sample standard deviation; '99.53 % (n=1)'; '–' of none."""
+    if not runs:
+        return "–"
+    deviation = f" ± {statistics.stdev(run[key] for run in runs):.2f}" if len(runs) > 1 else ""
+    return f"{mean(runs, key):.2f}{deviation} % (n={len(runs)})"
 
 
 def held(runs):
-    """'9 of 10': in how many runs each of the last five epochs met the target."""
-    return f"{sum(run['last5_min'] >= utils.TARGET for run in runs)} of {len(runs)}"
+    """'9 of 10': in how many runs each of the last five epochs met the target; '–' of none."""
+    count = sum(run["last5_min"] >= utils.TARGET for run in runs)
+    return f"{count} of {len(runs)}" if runs else "–"
 
 
 def duration(runs):
     """'135 s', the mean time of a run; with the device if that is not one thread of a CPU."""
-    seconds = f"{statistics.mean(run['seconds'] for run in runs):.0f} s"
+    seconds = f"{mean(runs, 'seconds'):.0f} s"
     devices = {(run["device"].partition(" ")[0], run["threads"]) for run in runs if "device" in run}
     others = [f"{device}, {threads} threads" for device, threads in sorted(devices - {("cpu", 1)})]
     return f"{seconds} ({'; '.join(others)})" if others else seconds
 
 
 # ---- tables ------------------------------------------------------------------------------------
+def net_line(path, parameters, runs, *more):
+    """The cells of a net that both tables of our models have, and more after the accuracy."""
+    return [f"[{path}]({path})", f"{parameters:,}", spread(runs), *more, held(runs), duration(runs)]
+
+
 def results_table():
     """The models' runs on all training images."""
     lines = []
     for model in MODELS:
         runs = published(model)
-        lines.append((
-            f"[{model}.py]({model}.py)", f"{runs[0]['params']:,}",
-            spread([run["test_acc"] for run in runs]),
-            f"{min(run['last5_min'] for run in runs):.2f} %", held(runs), duration(runs)))
+        lowest = f"{min(run['last5_min'] for run in runs):.2f} %"
+        lines.append(net_line(f"{model}.py", runs[0]["params"], runs, lowest))
     return utils.table(("model", "parameters", "test accuracy, last epoch",
                         "lowest of the last five", "seeds that hold 99.4 %", "time"), lines)
 
 
 def leaderboard_table():
-    """All nets within the budget with at least five runs by their own recipes, the best first; no
-    reconstructed one."""
-    def mean(entry):
-        return statistics.mean(run["test_acc"] for run in entry[2])
-
-    entries = [(model_file(name), published(name)) for name in (*MODELS, *others())]
-    entries = [(path, runs[0]["params"], runs) for path, runs in entries]
+    """The nets within the budget with five runs by their own recipes, the best first."""
+    nets = []
+    for name in (*MODELS, *others()):
+        runs = published(name)
+        nets.append((model_file(name).relative_to(ROOT).as_posix(), runs[0]["params"], runs))
     for net in baselines():
-        path = ROOT / "baselines" / f"{net['net'].lower()}.py"
         if not net["reconstructed"]:
-            entries.append((path, int(net["parameters"]), net["own"]))
-    entries = [entry for entry in entries if entry[1] < utils.BUDGET and len(entry[2]) >= 5]
-    lines = []
-    for path, parameters, runs in sorted(entries, key=mean, reverse=True):
-        name = path.relative_to(ROOT).as_posix()
-        lines.append((
-            f"[{name}]({name})", f"{parameters:,}",
-            spread([run["test_acc"] for run in runs]), held(runs), duration(runs)))
+            path = f"baselines/{net['net'].lower()}.py"
+            nets.append((path, int(net["parameters"]), net["own"]))
+    nets = [net for net in nets if net[1] < utils.BUDGET and len(net[2]) >= 5]
+    nets.sort(key=lambda net: mean(net[2]), reverse=True)
     return utils.table(("net", "parameters", "test accuracy, last epoch", "seeds that hold 99.4 %",
-                        "time"), lines)
+                        "time"), [net_line(*net) for net in nets])
 
 
 def mistakes_table():
@@ -166,16 +164,15 @@ def mistakes_table():
     runs = published("model3")
     count = Counter(index for run in runs for index in run["wrong"])
     mostly = {index for index, times in count.items() if times >= len(runs) / 2}
-    doubtful = ", ".join(str(index) for index in sorted(mostly & DOUBTFUL))
-    first, last = ([run[f"{half}_5000_acc"] for run in runs] for half in ("first", "last"))
+    doubtful = sorted(mostly & DOUBTFUL)
     return utils.table((f"Model 3, {len(runs)} seeds", ""), [
-        ("accuracy on the first 5,000 test images", spread(first)),
-        ("accuracy on the last 5,000", spread(last)),
+        ("accuracy on the first 5,000 test images", spread(runs, "first_5000_acc")),
+        ("accuracy on the last 5,000", spread(runs, "last_5000_acc")),
         ("images that some seed misreads", len(count)),
         ("images that at least half of the seeds misread", len(mostly)),
         ("images that all seeds misread", sum(times == len(runs) for times in count.values())),
         (f"of {len(DOUBTFUL)} images with a doubtful label, those that at least half misread",
-         f"{len(mostly & DOUBTFUL)}: {doubtful}")])
+         f"{len(doubtful)}: {', '.join(map(str, doubtful))}")])
 
 
 def robustness_table():
@@ -189,13 +186,13 @@ def robustness_table():
 def speed_table():
     """An epoch of train.py beside the classic trainer's, and a whole command."""
     speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
-    whole = speed["command"]
     epochs = utils.table(
         ("net", "parameters", "an epoch, classic", "an epoch, train.py", "ratio",
          "all epochs, classic"),
         [(name, f"{net['parameters']:,}", f"{net['classic']:.1f} s", f"{net['ours']:.1f} s",
           f"{net['ratio']:.1f}", f"{net['epochs'] * net['classic']:.0f} s for {net['epochs']}")
          for name, net in speed["nets"].items()])
+    whole = speed["command"]
     commands = utils.table(
         ("command", "from start to last plot", "of it training", "until the first step",
          "memory at its peak"),
@@ -206,23 +203,17 @@ def speed_table():
             f"{speed['threads']} threads, torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
 
 
-# For n runs, the 97.5th percentile of Student's t with n - 1 degrees of freedom.
-STUDENTS_T = {5: 2.776, 10: 2.262, 20: 2.093}
-
-
 def verdict(net):
     """What the best epochs of our seeds say about the published best epoch."""
     best = [run["best_test_acc"] for run in net["own"]]
-    if not best:
-        return "not run yet"
     if net["reconstructed"]:
         return "none: reconstructed"
     if len(best) < 5:
-        return f"{len(best)} of 5 runs done"
+        return f"{len(best)} of 5 runs done" if best else "not run yet"
     gap = float(net["best"]) - statistics.mean(best)
-    # Where one more run lies in 95 % of cases: within 3.04 standard deviations for five seeds.
-    t = max((n, t) for n, t in STUDENTS_T.items() if n <= len(best))[1]
-    noise = max(t * math.sqrt(1 + 1 / len(best)) * statistics.stdev(best), 0.1)
+    # Where one more run lies in 95 % of cases: Student's t at 97.5 % for 20, 10 and 5 runs.
+    t = 2.093 if len(best) >= 20 else 2.262 if len(best) >= 10 else 2.776
+    noise = max(t * (1 + 1 / len(best)) ** 0.5 * statistics.stdev(best), 0.1)
     if gap > noise:
         return f"optimistic by {gap:.2f}"
     return f"surpassed by {-gap:.2f}" if gap < -noise else "reproduced"
@@ -232,23 +223,19 @@ def baselines_table():
     """The published nets, as published and as trained here; a dash for what is not there."""
     lines = []
     for net in baselines():
+        own, theirs = net["own"], net["model3"]
         source = f"[{net['source']}]({net['address']})" if net["address"] else net["source"]
-        cells = [f"[{net['net']}]({net['net'].lower()}.py), {source}",
-                 f"{int(net['parameters']):,}", net["best"], net["last"] or "–"]
-        own = net["own"]
+        extremes = train_acc = seconds = "–"
         if own:
             last = [run["test_acc"] for run in own]
-            cells += [spread(last), f"{min(last):.2f} to {max(last):.2f}",
-                      spread([run["best_test_acc"] for run in own]), held(own)]
-        else:
-            cells += ["–"] * 4
-        runs = net["model3"]
-        cells += [spread([run["test_acc"] for run in runs]), held(runs)] if runs else ["–"] * 2
-        train_acc = f"{statistics.mean(run['train_acc'] for run in own):.2f}" if own else "–"
-        cells.append(f"{net['train'] or '–'}, {train_acc}")
-        times = [run["seconds"] / run["epochs"] for run in own]
-        cells.append(f"{statistics.mean(times):.0f} s" if times else "–")
-        lines.append((*cells, verdict(net)))
+            extremes = f"{min(last):.2f} to {max(last):.2f}"
+            train_acc = f"{mean(own, 'train_acc'):.2f}"
+            seconds = f"{statistics.mean(run['seconds'] / run['epochs'] for run in own):.0f} s"
+        lines.append((
+            f"[{net['net']}]({net['net'].lower()}.py), {source}", f"{int(net['parameters']):,}",
+            net["best"], net["last"] or "–", spread(own), extremes, spread(own, "best_test_acc"),
+            held(own), spread(theirs), held(theirs), f"{net['train'] or '–'}, {train_acc}", seconds,
+            verdict(net)))
     return utils.table((
         "net, source", "parameters", "published: best (%)", "last (%)", "here: last epoch",
         "lowest to highest", "best epoch", "hold 99.4 %", "by Model 3's recipe: last epoch",
@@ -259,45 +246,38 @@ def points_table():
     """How many points the epoch, the seed and the recipe are worth in the published nets."""
     nets = {net["net"]: net for net in baselines()
             if len(net["own"]) >= 5 and not net["reconstructed"]}
-
-    def mean(name, recipe="own", key="test_acc"):
-        return statistics.mean(run[key] for run in nets[name][recipe])
-
-    def line(what, points, form="+.2f"):
-        lowest, highest = min(points, key=points.get), max(points, key=points.get)
-        return (what, len(points), f"{statistics.mean(points.values()):{form}}",
-                *(f"{points[name]:{form}} ({name})" for name in (lowest, highest)))
-
-    best = {name: mean(name, key="best_test_acc") for name in nets}
-    seeds = {name: statistics.stdev(run["test_acc"] for run in net["own"])
-             for name, net in nets.items()}
-    return utils.table(("points of accuracy", "nets", "mean", "lowest", "highest"), [
-        line("the best epoch less the last", {name: best[name] - mean(name) for name in nets}),
-        line("the published best epoch less ours",
-             {name: float(net["best"]) - best[name] for name, net in nets.items()}),
-        line("standard deviation over seeds, last epoch", seeds, ".2f"),
-        line("Model 3's recipe less its own, last epoch",
-             {name: mean(name, "model3") - mean(name) for name in nets if nets[name]["model3"]})])
-
-
-def receptive_field_table(name):
-    """What each layer of a model sees."""
-    _, net_class, _ = train.load_model_file(model_file(name))
-    return utils.receptive_field_table(net_class())
+    last = {name: mean(net["own"]) for name, net in nets.items()}
+    best = {name: mean(net["own"], "best_test_acc") for name, net in nets.items()}
+    published_best = {name: float(net["best"]) for name, net in nets.items()}
+    by_model3 = {name: mean(net["model3"]) for name, net in nets.items() if net["model3"]}
+    deviation = {name: statistics.stdev(run["test_acc"] for run in net["own"])
+                 for name, net in nets.items()}
+    lines = []
+    for what, ours, less, form in (
+            ("the best epoch less the last", best, last, "+.2f"),
+            ("the published best epoch less ours", published_best, best, "+.2f"),
+            ("standard deviation over seeds, last epoch", deviation, {}, ".2f"),
+            ("Model 3's recipe less its own, last epoch", by_model3, last, "+.2f")):
+        points = {name: ours[name] - less.get(name, 0) for name in ours}
+        extremes = min(points, key=points.get), max(points, key=points.get)
+        lines.append((what, len(points), f"{statistics.mean(points.values()):{form}}",
+                      *(f"{points[name]:{form}} ({name})" for name in extremes)))
+    return utils.table(("points of accuracy", "nets", "mean", "lowest", "highest"), lines)
 
 
 def changes_table(section):
     """What was tried: the held-out runs without a change, those with it, the verdict."""
     runs = {}
     for row in utils.read_csv(ROOT / "results" / "earlier.csv"):
+        row["val_acc"] = float(row["val_acc"])
         runs.setdefault(row["experiment"], []).append(row)
 
     def outcome(name):
         if name in runs:
-            return spread([float(row["val_acc"]) for row in runs[name]])
+            return spread(runs[name], "val_acc")
         folds = [runs[f"{name}; fold={fold}"][0] for fold in (0, 3)]  # one run each
         losses = " / ".join(f"{float(row['val_loss']):.4f}" for row in folds)
-        accuracies = " / ".join(f"{float(row['val_acc']):.2f}" for row in folds)
+        accuracies = " / ".join(f"{row['val_acc']:.2f}" for row in folds)
         return f"{losses}, {accuracies} %"
 
     lines = []
@@ -306,8 +286,6 @@ def changes_table(section):
             before, after = (", ".join(map(outcome, row[side].split(" | ")))
                              for side in ("before", "after"))
             lines.append((row["change"], before, after, row["verdict"]))
-    if not lines:
-        raise ValueError(f"changes.csv has no section {section!r}")
     return utils.table(("change", "before", "after", "verdict"), lines)
 
 
@@ -330,26 +308,18 @@ def experiments_table(names):
         both = [key for key in runs[name] if key in runs[reference]]
         if not both:
             raise ValueError(f"{name!r} and {reference!r} have no seed and fold in common")
-        losses, accuracies = zip(*(runs[name][key] for key in both))
-        line = [name.removeprefix(f"{model}: "), f"{statistics.mean(losses):.4f}", "",
-                f"{statistics.mean(accuracies):.2f} %", "", len(both)]
-        if name != reference:
-            their_losses, their_accuracies = zip(*(runs[reference][key] for key in both))
-            line[2] = difference(losses, their_losses, places=4)
-            line[4] = difference(accuracies, their_accuracies, places=2)
-        lines.append(line)
+        line = [name.removeprefix(f"{model}: ")]
+        for place, digits, unit in (0, 4, ""), (1, 2, " %"):
+            ours, theirs = ([runs[each][key][place] for key in both] for each in (name, reference))
+            gaps = [a - b for a, b in zip(ours, theirs)]
+            cell = ", ".join(f"{gap:+.{digits}f}" for gap in gaps)
+            if len(gaps) > 2:  # the mean and its standard error, which fewer do not give
+                error = statistics.stdev(gaps) / len(gaps) ** 0.5
+                cell = f"{statistics.mean(gaps):+.{digits}f} ± {error:.{digits}f}"
+            line += [f"{statistics.mean(ours):.{digits}f}{unit}", cell if name != reference else ""]
+        lines.append([*line, len(both)])
     return utils.table((f"{model}, held out", "cross-entropy", "difference", "accuracy",
                         "difference", "pairs"), lines)
-
-
-def difference(ours, theirs, places):
-    """'+0.03 ± 0.01': the mean difference of pairs and its standard error; of fewer than three
-    pairs, which give no such error, the differences themselves."""
-    differences = [a - b for a, b in zip(ours, theirs)]
-    if len(differences) < 3:
-        return ", ".join(f"{each:+.{places}f}" for each in differences)
-    error = statistics.stdev(differences) / len(differences) ** 0.5
-    return f"{statistics.mean(differences):+.{places}f} ± {error:.{places}f}"
 
 
 TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
@@ -367,7 +337,8 @@ def with_tables(text):
         elif name.startswith("changes: "):
             new = changes_table(name.removeprefix("changes: "))
         elif name.startswith("receptive field of "):
-            new = receptive_field_table(name.removeprefix("receptive field of "))
+            path = model_file(name.removeprefix("receptive field of "))
+            new = utils.receptive_field_table(train.load_model_file(path)[1]())
         else:
             new = experiments_table(name)
         return f"{match[1]}{new}<!-- end -->"
@@ -375,58 +346,45 @@ def with_tables(text):
     return re.sub(r"(<!-- table: (.+?) -->\n).*?<!-- end -->", fill, text, flags=re.DOTALL)
 
 
-def result_paragraph(model):
-    """The Result paragraph of a model file's docstring."""
-    runs = published(model)
-    first, n = runs[0], len(runs)
-    return f"""\
-    {spread([run["test_acc"] for run in runs])} on the 10,000 test images in the last of \
-{len(first["accuracy"])} epochs;
-    lowest of any seed's last five epochs {min(run["last5_min"] for run in runs):.2f} %; at least \
-99.4 % in each of them: {held(runs)} seeds.
-    {first["params"]:,} parameters, torch {first["torch"]}, {first["device"]}, \
-{first["threads"]} thread{"s" * (first["threads"] > 1)},
-    {statistics.mean(run["seconds"] for run in runs):.0f} s a run.
-    Reproduce seeds 0 to {n - 1}: python train.py --model {model[-1]} --runs {n}
-"""
-
-
-def with_result(text, model):
-    """A model file's text with the Result paragraph as the files have it."""
-    head, begin, rest = text.partition("\nResult\n")
-    _, end, tail = rest.partition("\nAnalysis\n")
-    if not end:
-        raise ValueError(f"{model}.py has no Result and Analysis in its docstring")
-    return head + begin + result_paragraph(model) + end + tail
-
-
-def runs_csv(name):
-    """The text of a model's runs.csv: a line for each seed."""
-    return utils.csv_text([{key: value for key, value in run.items()
-                            if key not in ("accuracy", "wrong")} for run in published(name)])
-
-
 def texts():
     """{path: text as it should be} of the documents and tables that are written here."""
     pages = {path: with_tables((ROOT / path).read_text(encoding="utf-8")) for path in PAGES}
     for model in MODELS:
-        path = f"{model}.py"
-        pages[path] = with_result((ROOT / path).read_text(encoding="utf-8"), model)
-    return pages | {f"results/{name}/runs.csv": runs_csv(name) for name in (*MODELS, *others())}
+        runs = published(model)
+        first, n = runs[0], len(runs)
+        result = f"""
+Result
+    {spread(runs)} on the 10,000 test images in the last of {len(first["accuracy"])} epochs;
+    lowest of any seed's last five epochs {min(run["last5_min"] for run in runs):.2f} %; at least \
+99.4 % in each of them: {held(runs)} seeds.
+    {first["params"]:,} parameters, torch {first["torch"]}, {first["device"]}, \
+{first["threads"]} thread{"s" * (first["threads"] > 1)},
+    {mean(runs, "seconds"):.0f} s a run.
+    Reproduce seeds 0 to {n - 1}: python train.py --model {model[-1]} --runs {n}
+
+Analysis
+"""
+        text = (ROOT / f"{model}.py").read_text(encoding="utf-8")
+        pages[f"{model}.py"] = re.sub(r"\nResult\n.*?\nAnalysis\n", lambda _: result, text,
+                                      flags=re.DOTALL)
+    for name in (*MODELS, *others()):
+        pages[f"results/{name}/runs.csv"] = utils.csv_text([
+            {key: run[key] for key in run if key not in ("accuracy", "args", "wrong")}
+            for run in published(name)])
+    return pages
 
 
 def pictures():
     """{path: Figure} of the pictures that are drawn here."""
     ours = {name: published(name) for name in MODELS}
     further = {name: published(name) for name in others()}
-    drawings = {f"results/{name}/seeds.png": figures.seeds(name, ours[name]) for name in ours}
-    drawings["results/accuracy.png"] = figures.accuracy(ours, further, baselines())
     images, labels = utils.rendered_digits(n=50, seed=0)  # made here: there may be no MNIST
-    five = utils.upright(images[labels == 5])[0]
+    five = utils.upright(images[labels == 5])[0].numpy()
     rows = utils.receptive_field(train.load_model_file("3")[1]())
-    drawings["results/receptive_field.png"] = figures.receptive_field(rows, five.numpy())
-    drawings["baselines/published.png"] = figures.published(baselines())
-    return drawings
+    return {f"results/{name}/seeds.png": figures.seeds(name, ours[name]) for name in ours} | {
+        "results/accuracy.png": figures.accuracy(ours, further, baselines()),
+        "results/receptive_field.png": figures.receptive_field(rows, five),
+        "baselines/published.png": figures.published(baselines())}
 
 
 def update(check=False):

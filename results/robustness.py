@@ -5,28 +5,22 @@
 The 10,000 test images, changed in each of the ways below, read by the published weights of seed 0:
 percent correct. Where a change goes in several directions, the mean over them. No net was chosen by
 these figures; but those of results/deep.py were the bar when thickness and noise were added to the
-augmentation. The picture has eight training
-digits before and after preparation."""
+augmentation. The picture has eight training digits before and after preparation."""
 
 import argparse
-import sys
-from pathlib import Path
+import statistics
+from functools import partial
 
 import torch
 import torch.nn.functional as F
+from report import ROOT, figures, model_file
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "results")]
-import figures  # noqa: E402
+import train
+import utils
 
-import train  # noqa: E402
-import utils  # noqa: E402
-
-NETS = {  # name in the table: model file, folder of the weights under results/
-    "Model 1": ("model1.py", "model1"), "Model 2": ("model2.py", "model2"),
-    "Model 3": ("model3.py", "model3"), "fast": ("results/fast.py", "fast"),
-    "deep": ("results/deep.py", "deep"), "B3": ("baselines/b3.py", "baselines/b3"),
-}
+NETS = {  # name in the table: folder of the weights under results/
+    "Model 1": "model1", "Model 2": "model2", "Model 3": "model3", "fast": "fast", "deep": "deep",
+    "B3": "baselines/b3"}
 SHOWN = [68, 23, 5, 30, 9, 11, 29, 41]  # training images of the picture: large, small, slanted
 
 
@@ -43,32 +37,21 @@ def noise(images, deviation):
     return images + 255 * deviation * torch.randn(images.shape, generator=generator)
 
 
-def thinner(images):
-    """Strokes thinner by a pixel: the least of each 2×2 pixels."""
-    return -F.max_pool2d(-F.pad(images, (0, 1, 0, 1)), 2, stride=1)
-
-
-def thicker(images):
-    """Strokes thicker by a pixel: the most of each 2×2 pixels."""
-    return F.max_pool2d(F.pad(images, (1, 0, 1, 0)), 2, stride=1)
-
-
 CHANGES = {  # name in the table: functions of float images (N, 1, 28, 28) on the scale 0..255
     "unchanged": [lambda images: images],
     "half contrast": [lambda images: images / 2],
     "blurred 3×3": [lambda images: F.avg_pool2d(images, 3, stride=1, padding=1)],
-    "thinner by 1 px": [thinner],
-    "thicker by 1 px": [thicker],
-    "noise 0.1": [lambda images: noise(images, 0.1)],
-    "noise 0.2": [lambda images: noise(images, 0.2)],
-    "shear ±15°": [lambda images: affine(images, shear=15),
-                   lambda images: affine(images, shear=-15)],
-    "rotation ±15°": [lambda images: affine(images, angle=15),
-                      lambda images: affine(images, angle=-15)],
-    "shift by 3 px": [lambda images: affine(images, x=3), lambda images: affine(images, x=-3),
-                      lambda images: affine(images, y=3), lambda images: affine(images, y=-3)],
-    "scale 0.8": [lambda images: affine(images, scale=0.8)],
-    "scale 1.25": [lambda images: affine(images, scale=1.25)],
+    # Of each 2×2 pixels the least, and the most.
+    "thinner by 1 px": [lambda images: -F.max_pool2d(-F.pad(images, (0, 1, 0, 1)), 2, stride=1)],
+    "thicker by 1 px": [lambda images: F.max_pool2d(F.pad(images, (1, 0, 1, 0)), 2, stride=1)],
+    "noise 0.1": [partial(noise, deviation=0.1)],
+    "noise 0.2": [partial(noise, deviation=0.2)],
+    "shear ±15°": [partial(affine, shear=15), partial(affine, shear=-15)],
+    "rotation ±15°": [partial(affine, angle=15), partial(affine, angle=-15)],
+    "shift by 3 px": [partial(affine, x=3), partial(affine, x=-3),
+                      partial(affine, y=3), partial(affine, y=-3)],
+    "scale 0.8": [partial(affine, scale=0.8)],
+    "scale 1.25": [partial(affine, scale=1.25)],
 }
 
 
@@ -80,32 +63,27 @@ def accuracies(net, recipe, images, labels):
         correct = []
         for change in functions:
             changed = change(images.unsqueeze(1).float()).clamp(0, 255).round().to(torch.uint8)
-            _, accuracy, _ = utils.evaluate(net, utils.prepare(changed, recipe), labels)
-            correct.append(accuracy)
-        results[name] = round(sum(correct) / len(correct), 2)
-    results["without preparation"] = ""
-    if recipe["upright"] or recipe["deskew"]:
-        _, accuracy, _ = utils.evaluate(net, images, labels)
-        results["without preparation"] = round(accuracy, 2)
-    return results
+            correct.append(utils.evaluate(net, utils.prepare(changed, recipe), labels)[1])
+        results[name] = round(statistics.mean(correct), 2)
+    is_prepared = recipe["upright"] or recipe["deskew"]
+    as_they_are = round(utils.evaluate(net, images, labels)[1], 2) if is_prepared else ""
+    return results | {"without preparation": as_they_are}
 
 
 def main():
     argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     images, labels = utils.load_mnist(utils.find_mnist(), train=False)
     rows = []
-    for name, (model, folder) in NETS.items():
-        weights = ROOT / "results" / folder / "seed0" / "model.pt"
-        _, net_class, recipe = train.load_model_file(ROOT / model)
+    for name, folder in NETS.items():
+        _, net_class, recipe = train.load_model_file(model_file(folder))
         net = net_class()
-        net.load_state_dict(torch.load(weights, weights_only=True))
+        net.load_state_dict(utils.load(ROOT / "results" / folder / "seed0" / "model.pt"))
         rows.append(dict(net=name) | accuracies(net, recipe, images, labels))
         print(rows[-1], flush=True)
-    utils.write_csv(ROOT / "results" / "robustness.csv", rows)
+    utils.write(ROOT / "results" / "robustness.csv", utils.csv_text(rows))
 
     digits = utils.load_mnist(utils.find_mnist(), train=True)[0][SHOWN]
-    picture = figures.prepared(digits, utils.upright(digits))
-    figures.draw(picture, ROOT / "results" / "prepared.png")
+    figures.draw(figures.prepared(digits, utils.upright(digits)), ROOT / "results" / "prepared.png")
 
 
 if __name__ == "__main__":

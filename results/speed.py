@@ -41,7 +41,8 @@ def classic_epoch(model, root, part):
     train_loader = classic_train.make_loader(root, True, recipe["augment"], part)
     test_loader = classic_train.make_loader(root, False, {}, part)
     net, recipe = net_class(), classic_train.scaled(recipe)
-    optimizer, scheduler = train.make_optimizer(net, recipe, len(train_loader))
+    optimizer = train.make_optimizer(net, recipe)
+    scheduler = train.make_scheduler(optimizer, recipe, len(train_loader))
     began = time.perf_counter()
     classic_train.train_epoch(net, train_loader, optimizer, scheduler, recipe, CPU)
     classic_train.test(net, test_loader, CPU)
@@ -54,10 +55,10 @@ def our_epoch(model, root, part):
     path, net_class, recipe = train.load_model_file(model)
     train_set, test_set = ([each[:len(each) // part] for each in utils.load_mnist(root, training)]
                            for training in (True, False))
-    layout, _ = train.rehearse(path, net_class, recipe, len(train_set[0]), CPU)
-    net, recipe = net_class().to(memory_format=layout), recipe | dict(epochs=1, plain_epochs=0)
+    layout = train.rehearse(path, net_class, recipe, CPU)
+    recipe = recipe | dict(epochs=1, plain_epochs=0)
     steps = math.ceil(len(train_set[0]) / recipe["batch_size"])
-    state = train.start(net, recipe, 0, steps)
+    state = train.start(net_class, recipe, 0, steps, layout=layout)
     began = time.perf_counter()
     list(train.train(state, recipe, train_set, test_set))
     return time.perf_counter() - began
@@ -65,45 +66,38 @@ def our_epoch(model, root, part):
 
 def side_by_side(model, root, part, rounds):
     """Seconds an epoch of both, medians over the rounds, and the median of the rounds' ratios."""
-    _, net_class, recipe = train.load_model_file(model)
-    spawn, classic, ours = multiprocessing.get_context("spawn"), [], []
+    spawn, times = multiprocessing.get_context("spawn"), []
     with ProcessPoolExecutor(1, spawn) as theirs, ProcessPoolExecutor(1, spawn) as own:
-        for _ in range(rounds + 1):  # the first warms up
-            classic.append(part * theirs.submit(classic_epoch, model, root, part).result())
-            ours.append(part * own.submit(our_epoch, model, root, part).result())
-    ratios = [a / b for a, b in zip(classic, ours)]
-    classic, ours, ratio = (statistics.median(each[1:]) for each in (classic, ours, ratios))
+        for _ in range(rounds + 1):
+            classic = part * theirs.submit(classic_epoch, model, root, part).result()
+            ours = part * own.submit(our_epoch, model, root, part).result()
+            times.append((classic, ours, classic / ours))
+    medians = map(statistics.median, zip(*times[1:]))  # the first warmed up
+    _, net_class, recipe = train.load_model_file(model)
     return dict(parameters=train.count(net_class()), epochs=recipe["epochs"],
-                classic=classic, ours=ours, ratio=ratio)
+                **dict(zip(("classic", "ours", "ratio"), medians)))
 
 
 # ---- the whole command -------------------------------------------------------------------------
-def peak_memory(pid):
-    """The most bytes that a running process took, by Linux's account; 0 where there is none."""
-    try:
-        status = Path(f"/proc/{pid}/status").read_text()
-        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
-    except (OSError, IndexError):  # no Linux, or the process has just ended
-        return 0
-
-
-def command(model, root):
+def command(model):
     """Run train.py: seconds in all, in training and to the first step; bytes at the peak."""
-    flags = ["--model", model, "--device", "cpu", "--data-dir", str(root), "--no-progress"]
+    flags = ["--model", model, "--device", "cpu"]
     with tempfile.TemporaryDirectory() as folder:
-        began, first_epoch, peak = time.perf_counter(), None, 0
+        began, first_epoch = time.perf_counter(), None
         process = subprocess.Popen([sys.executable, ROOT / "train.py", *flags, "--out", folder],
                                    stdout=subprocess.PIPE, text=True)
         for line in process.stdout:
-            peak = max(peak, peak_memory(process.pid))
             if line.startswith("Epoch ") and not first_epoch:
                 first_epoch = time.perf_counter() - began
-        if process.wait():
+        # Its peak counts this process's, too, which fork shares; but that is less, without images.
+        _, process.returncode, usage = os.wait4(process.pid, 0)
+        if process.returncode:
             raise utils.UserError(f"train.py --model {model} failed")
         wall = time.perf_counter() - began
         rows = utils.read_csv(Path(folder) / "seed0" / "metrics.csv")
     seconds = [float(row["seconds"]) for row in rows]
-    return dict(wall=wall, training=sum(seconds), start=first_epoch - seconds[0], peak_bytes=peak)
+    return dict(wall=wall, training=sum(seconds), start=first_epoch - seconds[0],
+                peak_bytes=usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))  # or KiB
 
 
 def main():
@@ -111,28 +105,20 @@ def main():
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     arg = parser.add_argument
     arg("models", nargs="+", metavar="MODEL", help="as train.py's --model")
-    arg("--rounds", type=train.number(int, 1, 100), default=5, metavar="N", help="(default: 5)")
-    arg("--part", type=train.number(int, 1, 60), default=2, metavar="N",
+    arg("--rounds", type=int, default=5, metavar="N", help="(default: 5)")
+    arg("--part", type=int, default=2, metavar="N",
         help="a round takes 1/N of the images (default: 2)")
-    arg("--data-dir", metavar="FOLDER", help="as train.py's")
-    arg("--out", type=Path, default=ROOT / "results" / "speed.json", metavar="FILE",
-        help="(default: results/speed.json)")
     args = parser.parse_args()
-    root, names = utils.find_mnist(args.data_dir), {}
-    for model in args.models:
-        path, net_class, recipe = train.load_model_file(model)
-        train.rehearse(path, net_class, recipe, 60000, CPU)  # what is wrong is said at once
-        names[model] = path.stem
-
-    nets = {}
-    for model, name in names.items():
+    root, nets = utils.find_mnist(), {}
+    models = {model: train.load_model_file(model)[0].stem for model in args.models}
+    for model, name in models.items():
         nets[name] = side_by_side(model, root, args.part, args.rounds)
         print(f"{name}: {nets[name]}", flush=True)
-    runs = [command(args.models[0], root) for _ in range(args.rounds)]
+    runs = [command(args.models[0]) for _ in range(args.rounds)]
     whole = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
     whole["line"] = f"python train.py --model {args.models[0]}"
     print(whole)
-    utils.write(args.out, json.dumps(dict(
+    utils.write(ROOT / "results" / "speed.json", json.dumps(dict(
         date=time.strftime("%Y-%m-%d"), torch=torch.__version__,
         machine=f"{platform.machine()}, {os.cpu_count()} cores", threads=torch.get_num_threads(),
         rounds=args.rounds, part=args.part, nets=nets, command=whole), indent=2) + "\n")
@@ -142,7 +128,4 @@ if __name__ == "__main__":
     try:
         main()
     except utils.UserError as error:
-        print(f"speed.py: error: {error}", file=sys.stderr)
-        sys.exit(error.status)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(f"speed.py: error: {error}")

@@ -1,15 +1,14 @@
 """What the tests share: where MNIST is, tiny model files, ways to run train.py."""
 
 import functools
-import io
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import time
 from multiprocessing import forkserver
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -54,47 +53,33 @@ STEP = TINY.format(lr="lr=0.1, ", scheduler='name="StepLR", step_size=2, gamma=0
 BY_EPOCH = TINY.format(lr="", scheduler='name="ByEpoch", rates=[1, 0.02, 0.05, 0.01]')
 
 
-@pytest.fixture
-def one_cycle(tmp_path):
-    (tmp_path / "one_cycle.py").write_text(ONE_CYCLE)
-    return tmp_path / "one_cycle.py"
+def source_of(name):
+    """A fixture: the path of a model file with one of the sources above."""
+    def write_source(tmp_path):
+        path = tmp_path / f"{name.lower()}.py"
+        path.write_text(globals()[name])
+        return path
+    return pytest.fixture(write_source, name=name.lower())
 
 
-@pytest.fixture
-def plateau(tmp_path):
-    (tmp_path / "plateau.py").write_text(PLATEAU)
-    return tmp_path / "plateau.py"
-
-
-@pytest.fixture
-def step(tmp_path):
-    (tmp_path / "step.py").write_text(STEP)
-    return tmp_path / "step.py"
-
-
-@pytest.fixture
-def by_epoch(tmp_path):
-    (tmp_path / "by_epoch.py").write_text(BY_EPOCH)
-    return tmp_path / "by_epoch.py"
+one_cycle, plateau, step, by_epoch = map(source_of, ("ONE_CYCLE", "PLATEAU", "STEP", "BY_EPOCH"))
 
 
 @pytest.fixture(scope="session")
 def mnist():
     """The folder with the real MNIST, or a skip: the tests download nothing."""
-    for place in (ROOT / "data", ROOT.parent / "shared" / "mnist"):
-        if all((place / "MNIST" / "raw" / name).is_file() for name in utils.RAW_FILES):
-            return place
-    pytest.skip("MNIST is neither in data/ nor in ../shared/mnist/")
+    if not all((ROOT / "data" / "MNIST" / "raw" / name).is_file() for name in utils.RAW_FILES):
+        pytest.skip("MNIST is not in data/")
+    return ROOT / "data"
 
 
 @pytest.fixture
 def main(tmp_path, monkeypatch, capsys):
     """train.main() in this process and in an empty folder: (status, stdout, stderr). Its digits are
     rendered once, its pictures are empty files: these take ten times as long as all the rest."""
-    blank = SimpleNamespace(savefig=lambda path, dpi: path.touch())
-    monkeypatch.setattr(utils, "mistakes", lambda *args: blank)
-    monkeypatch.setattr(utils, "curves",
-                        lambda *args: dict.fromkeys(PLOTS - {"mistakes.png"}, blank))
+    monkeypatch.setattr(utils, "mistakes", lambda *args: None)
+    monkeypatch.setattr(utils, "curves", lambda *args: dict.fromkeys(PLOTS - {"mistakes.png"}))
+    monkeypatch.setattr(utils, "png", lambda figure: b"a picture")
     monkeypatch.setattr(utils, "rendered_digits", DIGITS)
     monkeypatch.chdir(tmp_path)
 
@@ -118,41 +103,29 @@ def server():
     forkserver.ensure_running()
 
 
-def spawn(*args, signals=()):
+def spawn(*args):
     """train.main() in a process of its own, to be killed. A server that has imported torch already
-    forks it, which takes no time; the tests' own process is not forked, because its libraries have
-    threads. signals: {number: handler} in the new process, which gets Ctrl-C even where the tests
-    run in the background and shells have it ignored. What it prints is in the file `printed`."""
-    handlers = {signal.SIGINT: signal.default_int_handler} | dict(signals)
-    process = SERVER.Process(target=main_process, args=(args, utils.HERE, handlers))
+    forks it, which takes no time. What it prints is in the file `printed`."""
+    process = SERVER.Process(target=main_process, args=(args,))
     process.start()
     return process
 
 
-def main_process(args, here, handlers):
-    """What spawn() has the new process do."""
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-    utils.HERE = here
+def main_process(args):
+    """What spawn() has the new process do: as train.py does when it is run."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with open("printed", "w", buffering=1) as sys.stdout:
         sys.stderr = sys.stdout
         sys.exit(train.main([str(arg) for arg in args]))
 
 
-def write_and_die(path, moment):
-    """utils.write(), killed in the midst of it: at half of the data, at os.fsync or os.replace."""
-    def die(*args):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    class Half(io.FileIO):
-        def write(self, data):
-            super().write(data[:len(data) // 2])
-            die()
-    if moment == "write":
-        utils.open = Half
-    else:
-        setattr(os, moment, die)
-    utils.write(path, "new" * 1000)
+def wait_until(is_alive, condition):
+    """Return once the condition holds; fail if the process has ended before, or after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert is_alive() and time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def environment():
