@@ -41,8 +41,8 @@ def check(folder, seed, path, net_class, recipe, names):
     net in a model file and by this recipe, with files of these names."""
     run, net = report.read_run(folder), train.make_net(net_class)
     args = run["args"] | dict(epochs=len(run["accuracy"]))
-    expected = dict(model=path.name, seed=seed, parameters=train.count(net), data="MNIST", holdout=0,
-                    epochs=recipe["epochs"] if recipe["epochs"] <= 15 else "at most 15")
+    expected = dict(model=path.name, seed=seed, parameters=train.count(net), data="MNIST",
+                    holdout=0, epochs=recipe["epochs"] if recipe["epochs"] <= 15 else "at most 15")
     wrong = [f"{key} is {args[key]}, expected {value}" for key, value in expected.items()
              if args[key] != value]
     theirs = train.DEFAULTS | args["recipe"]

@@ -144,11 +144,10 @@ def test_mistakes_shows_the_wrong_ones_with_index_true_label_and_prediction():
     many = utils.mistakes(images, labels, (labels + 1) % 10, "a title", first=500, most=20)
     assert len(many.axes[0].images) == 20 and "the first 20" in many.get_suptitle()
     assert many.axes[0].texts[19].get_text().startswith("519: ")
+    pixels = numpy.asarray(Image.open(io.BytesIO(utils.png(many))).convert("L"))
+    assert (pixels[0] == 255).all() and (pixels[:, 0] == 255).all()  # nothing is cut off
     none = utils.mistakes(images, labels, labels, "a title")
     assert "0 of 30 wrong" in none.get_suptitle() and not none.axes[0].images
-    for each in (figure, many, none):  # nothing is cut off
-        pixels = numpy.asarray(Image.open(io.BytesIO(utils.png(each))).convert("L"))
-        assert (pixels[0] == 255).all() and (pixels[:, 0] == 255).all()
 
 
 @pytest.mark.parametrize("accuracies, size, data, verdict", [
@@ -264,14 +263,6 @@ def test_a_fold_is_the_k_th_part_and_the_rest_is_trained_on(monkeypatch, flags, 
     assert f"{part.start} to {part.stop - 1}, held out" in data
 
 
-def test_a_model_file_may_have_dataclasses_and_a_space_in_its_name(tmp_path, main):
-    head = "from __future__ import annotations\nimport dataclasses\n@dataclasses.dataclass\n" \
-           "class Width:\n    first: int = 4\n"
-    (tmp_path / "my net.py").write_text(head + ONE_CYCLE)
-    assert main("--model", "my net.py", *DRY)[0] == 0
-    assert (tmp_path / "runs" / "my net" / "dry-run-seed0" / "model.pt").exists()
-
-
 def test_a_net_is_trained_by_another_files_recipe(tmp_path, main, one_cycle, plateau):
     command = "--model", one_cycle, "--recipe", plateau, *DRY
     assert main(*command)[0] == 0
@@ -300,32 +291,24 @@ BROKEN = {  # a model file, and what the message must say about it
     "raise SystemExit(0)\n": ["SystemExit"],
     "RECIPE = {}\n": ["has no Net", "class Net(nn.Module)"],
     "class Net: pass\n": ["has no RECIPE"],
-    "RECIPE = []\nclass Net: pass\n": ["has no RECIPE"],
     ONE_CYCLE + "RECIPE['dropout'] = 0.1\n": ["'dropout' is no key", "label_smoothing"],
     ONE_CYCLE + "del RECIPE['epochs']\n": ["'epochs' is missing"],
     ONE_CYCLE + "RECIPE['epochs'] = '15'\n": ["epochs is '15'", "an integer from 1"],
-    ONE_CYCLE + "RECIPE['batch_size'] = 0\n": ["batch_size is 0", "an integer from 1"],
     ONE_CYCLE + "RECIPE['augment'] = dict(flip=1)\n": ["augment has 'flip'", "thickness"],
     ONE_CYCLE + "RECIPE['augment'] = dict(shift=29)\n": ["shift is 29", "0 to 28 (pixels)"],
-    ONE_CYCLE + "RECIPE['augment'] = None\n": ["augment is None", "a dict or a list"],
     ONE_CYCLE + "RECIPE['augment']['rotate'] = 'x'\n": ["rotate is 'x'", "0 to 180"],
-    ONE_CYCLE + "RECIPE['augment'] = [dict(p=2)]\n": ["p is 2", "0 to 1 (a probability)"],
     ONE_CYCLE + "RECIPE['augment'] = [dict(shift=1), 3]\n": ["augment is", "a list of dicts"],
     ONE_CYCLE + "RECIPE |= dict(deskew=True, upright=True)\n": ["leave out deskew"],
-    ONE_CYCLE + "RECIPE['plain_epochs'] = -1\n": ["plain_epochs is -1"],
     ONE_CYCLE + "RECIPE['label_smoothing'] = 2.0\n": ["label_smoothing is 2.0", "from 0 to 1"],
-    ONE_CYCLE + "RECIPE['deskew'] = 'no'\n": ["deskew is 'no'", "a bool"],
     ONE_CYCLE + "RECIPE['optimizer'] = 'SGD'\n": ["optimizer is 'SGD'", "dict(name="],
     ONE_CYCLE + "RECIPE['optimizer'] = dict(name='SDG')\n": ["optimizer: ", "'SDG'"],
     ONE_CYCLE + "RECIPE['optimizer']['lr'] = 1\n": ["leave out the optimizer's lr"],
     ONE_CYCLE + "RECIPE['scheduler']['max_lr'] = -0.1\n": ["scheduler.max_lr is -0.1", "from 1e-"],
     ONE_CYCLE + "del RECIPE['scheduler']['max_lr']\n": ["scheduler: TypeError", "max_lr"],
     PLATEAU + "RECIPE['optimizer']['speed'] = 1\n": ["optimizer: TypeError", "speed"],
-    PLATEAU + "RECIPE['optimizer']['lr'] = 'fast'\n": ["optimizer.lr is 'fast'", "a number"],
     PLATEAU + "RECIPE['scheduler'] = dict(name='Step')\n": ["scheduler is 'Step'", "OneCycleLR"],
     PLATEAU + "RECIPE['scheduler']['mode'] = 'max'\n": ["scheduler.mode is 'max'", "'min'"],
     PLATEAU + "RECIPE['scheduler']['factor'] = 2\n": ["scheduler: ValueError", "Factor"],
-    STEP + "RECIPE['scheduler']['gamma'] = -1\n": ["scheduler.gamma is -1"],
     STEP + "RECIPE['scheduler']['step_size'] = 1.5\n": ["scheduler.step_size is 1.5", "an integer"],
     BY_EPOCH + "RECIPE['epochs'] = 5\n": ["scheduler.rates", "each of 5 epochs"],
     ONE_CYCLE.replace("Linear(256, 10)", "Linear(256, 11)"): ["(12, 11)", "expected (12, 10)"],
@@ -553,7 +536,9 @@ def test_a_seed_that_fails_ends_the_series(tmp_path, monkeypatch, main, one_cycl
 def test_what_ends_a_series_ends_its_seeds_and_it_goes_on_to_the_same_bits(tmp_path, main,
                                                                            one_cycle):
     """The real command, ended in the midst of training."""
-    one_cycle.write_text("import time\n" + after_steps(0, "time.sleep(0.01)"))
+    one_cycle.write_text("from __future__ import annotations\nimport dataclasses, time\n"
+                         "@dataclasses.dataclass\nclass Width:\n    first: int = 4\n"
+                         + after_steps(0, "time.sleep(0.01)"))  # dataclasses look for their module
     command = "--model", one_cycle, "--dry-run", "--epochs", "3"
     series = *command, "--runs", "2", "--out", "series", "--device", "cpu"
     with open("printed", "w") as printed:
