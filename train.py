@@ -5,7 +5,6 @@ leaves a folder with metrics, plots and weights. The loop is train(); main() is 
 
 import argparse
 import ast
-import copy
 import json
 import math
 import platform
@@ -133,7 +132,7 @@ def describe(error):
 def check_recipe(recipe, source):
     """A copy of `recipe` with its optional keys filled in. Raises UserError (status 2) with where
     it comes from and the first of its faults."""
-    recipe = copy.deepcopy(DEFAULTS | recipe)
+    recipe = json.loads(json.dumps(DEFAULTS | recipe, default=float))  # NumPy's numbers, too
     fault = next(faults(recipe), None)
     if fault:
         raise UserError(f"{source}: RECIPE: {fault}", 2)
@@ -142,19 +141,21 @@ def check_recipe(recipe, source):
 
 def faults(recipe):
     """Yield what is wrong with a recipe. Each check relies on those before it."""
-    for key in sorted(recipe.keys() ^ set(KEYS)):
-        wrong = "missing" if key in KEYS else "no key of a RECIPE"
-        yield f"{key!r} is {wrong}; its keys are {', '.join(KEYS)}"
+    for key in (*recipe, *KEYS):
+        if key not in KEYS:
+            yield f"{key!r} is no key of a RECIPE; its keys are {', '.join(KEYS)}"
+        if key not in recipe:
+            yield f"{key!r} is missing"
     values = dict(recipe)
     for part in ("optimizer", "scheduler"):
-        if not isinstance(recipe[part], dict) or "name" not in recipe[part]:
+        if not isinstance(recipe[part], dict) or not isinstance(recipe[part].get("name"), str):
             yield f"{part} is {recipe[part]!r}, expected dict(name=..., ...)"
         values |= {f"{part}.{key}": value for key, value in recipe[part].items()}
     for key, (kind, least, most) in LIMITS.items():
-        value = values.get(key, least)
+        value = values.get(key, least)  # what is left out is torch's default
         if not isinstance(value, kind) or not least <= value <= most:
-            words = {int: "an integer", NUMBER: "a number", bool: "a bool"}[kind]
-            yield f"{key} is {value!r}, expected {words} from {least} to {most}"
+            words = {int: "an integer from", NUMBER: "a number from", bool: "one of"}[kind]
+            yield f"{key} is {value!r}, expected {words} {least} to {most}"
     yield from utils.check_augment(recipe["augment"])
     if recipe["deskew"] and recipe["upright"]:
         yield "upright deskews, too: leave out deskew"
@@ -194,9 +195,11 @@ def read_recipe(args):
         source, _, recipe = load_model_file(args.recipe, "--recipe")
     if args.dry_run:  # two epochs with augmentation, if the recipe has any, and those without
         recipe["epochs"] = min(recipe["epochs"], recipe["plain_epochs"] + 2)
-    for setting in args.set:
+    for setting in sorted(args.set, key=lambda setting: setting.startswith("lr=")):
         key, equals, text = setting.partition("=")
-        *outer, last = (rate_of(recipe) if key == "lr" else key).split(".")
+        if key == "lr":  # the last, because its place depends on the scheduler
+            key = rate_of(check_recipe(recipe, source))
+        *outer, last = key.split(".")
         entry = recipe
         for name in outer:
             entry = entry.get(name) if isinstance(entry, dict) else None
@@ -237,7 +240,7 @@ def make_scheduler(optimizer, recipe, steps_per_epoch):
     if name == "OneCycleLR":
         length["total_steps"] = recipe["epochs"] * steps_per_epoch
         if length["total_steps"] * settings.get("pct_start", 0.3) == 1:
-            settings["pct_start"] += 1e-9  # torch divides by the steps that the rate rises, less 1
+            settings["pct_start"] += 1e-9  # of a single rising step torch makes a division by 0
     return SCHEDULERS[name](optimizer, **length, **settings)
 
 
@@ -262,7 +265,7 @@ def rehearse(path, net_class, recipe, device):
     memory layout in which the net works. Raises UserError (status 2) that names its file."""
     noise = torch.randint(256, (12, 28, 28), dtype=torch.uint8, device=device)
     digits = torch.arange(12, device=device) % 10
-    recipe = recipe | dict(epochs=1, plain_epochs=0)
+    recipe = recipe | dict(epochs=1, plain_epochs=0, batch_size=12)
     # channels_last is faster on a CPU, but nets that ask for views of their maps need the other. On
     # MPS it is slow or wrong: pytorch issues 193349 and 140902.
     layouts = [torch.channels_last] if device.type == "cpu" else []
@@ -271,19 +274,18 @@ def rehearse(path, net_class, recipe, device):
             state = start(net_class, recipe, 0, 10, device, layout)
             logits = state.net(utils.normalise(noise.unsqueeze(1).float()))
             shape = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits)
-            if shape == (12, 10):
-                list(train(state, recipe, (noise, digits), (noise, digits)))
-            break
+            if shape != (12, 10):
+                raise UserError(f"{path}: Net maps 12 images to {shape}, expected (12, 10)", 2)
+            next(train(state, recipe, (noise, digits), (noise, digits)))
+        except UserError:
+            raise
         except Exception as error:
-            failure = error
-    else:
-        raise UserError(f"{path}: training on noise raised {describe(failure)}", 2) from failure
-    if shape != (12, 10):
-        raise UserError(f"{path}: Net maps 12 images to {shape}, expected (12, 10)", 2)
-    looks_like_softmax = (logits >= 0).all() and (logits.sum(dim=1) - 1).abs().max() < 1e-4
-    if looks_like_softmax:
-        warn(f"{path}: Net seems to end in a softmax; leave it out, for cross-entropy wants logits")
-    return layout
+            failure = error  # of the last layout, if all fail
+            continue
+        if (logits >= 0).all() and (logits.sum(dim=1) - 1).abs().max() < 1e-4:
+            warn(f"{path}: Net seems to end in a softmax; leave it out, cross-entropy wants logits")
+        return layout
+    raise UserError(f"{path}: training on noise raised {describe(failure)}", 2) from failure
 
 
 # ---- checkpoints -------------------------------------------------------------------------------
@@ -300,7 +302,7 @@ def checkpoint(state, settings, device):
     states = {part: getattr(state, part).state_dict() for part in PARTS}
     random = [source.get_rng_state() for source in random_sources(device)]
     return states | dict(rows=state.rows, rates=state.rates, settings=settings, random=random,
-                         generator=state.generator.get_state())
+                         generator=state.generator.get_state(), layers=str(state.net))
 
 
 def resume(state, path, settings, device):
@@ -309,17 +311,14 @@ def resume(state, path, settings, device):
     saved, now = utils.load(path), checkpoint(state, settings, device)
     if not isinstance(saved, dict) or saved.keys() != now.keys():
         raise UserError(f"{path} is no checkpoint of this train.py; choose another --out")
-    ours, theirs = (each["settings"]["recipe"] | each["settings"] for each in (now, saved))
-    differ = {key for key in ours if ours[key] != theirs.get(key)} - {"recipe", "device"}
-    try:
-        if not differ:
-            for part in PARTS:
-                getattr(state, part).load_state_dict(saved[part])
-    except RuntimeError:  # names or shapes of the weights are others
-        differ = ["net"]
+    ours, theirs = (each["settings"]["recipe"] | each["settings"] | dict(net=each["layers"])
+                    for each in (now, saved))
+    differ = [key for key in ours.keys() - {"recipe", "device"} if ours[key] != theirs.get(key)]
     if differ:
         raise UserError(f"{path} comes from a run with another {', '.join(sorted(differ))} than "
-                        "the model file and the command line give now")
+                        "there is now; for a new run leave out --resume")
+    for part in PARTS:
+        getattr(state, part).load_state_dict(saved[part])
     state.rows, state.rates = saved["rows"], saved["rates"]
     state.generator.set_state(saved["generator"])
     for source, random in zip(random_sources(device), saved["random"]):
@@ -327,16 +326,18 @@ def resume(state, path, settings, device):
 
 
 # ---- what a run leaves -------------------------------------------------------------------------
-def run_folder(args, path):
-    """The folder for args.seed: seedS, or seedS-2, seedS-3, ... if that is taken; held-out and dry
-    runs say so in its name. With --resume the last one that has a checkpoint, if there is any."""
+def run_folder(args, path, resume):
+    """The folder for args.seed: seedS, or seedS-2, seedS-3, ... if that is there; held-out and dry
+    runs say so in its name. To resume, the last one that there is, if it can be gone on with."""
     kind = "dry-run-" if args.dry_run else "held-out-" if args.holdout else ""
     first = Path(args.out or f"runs/{path.stem}", f"{kind}seed{args.seed}")
-    folders = [first]
-    while folders[-1].is_dir() and any(folders[-1].iterdir()):
-        folders.append(first.with_name(f"{first.name}-{len(folders) + 1}"))
-    begun = [folder for folder in folders if (folder / "last.pt").exists()]
-    return begun[-1] if begun and args.resume else folders[-1]
+    folder, last, number = first, None, 1
+    while folder.is_dir() and any(folder.iterdir()):
+        if (folder / "last.pt").exists() or not (folder / "metrics.csv").exists():
+            last = folder
+        number += 1
+        folder = first.with_name(f"{first.name}-{number}")
+    return last if resume and last else folder
 
 
 def count(net):
@@ -387,8 +388,8 @@ def leave_files(folder, state, settings, net, test_set, first):
         files["rf.md"] = utils.receptive_field_table(net)
     except Exception as error:  # a net that computes in halves, say
         warn(f"no rf.md: {describe(error)}")
-    title = f"{settings['model']}, {count(net):,} parameters, seed {settings['seed']}, " \
-            f"{settings['data']}"
+    title = f"{settings['model']}, {count(net):,} parameters, seed {settings['seed']}"
+    title += f"\n{settings['data']}"
     figures = utils.curves(state.rows, state.rates, title, settings["recipe"])
     figures["mistakes.png"] = utils.mistakes(images, labels, predictions, title, first)
     files |= {name: utils.png(figure) for name, figure in figures.items()}
@@ -398,8 +399,7 @@ def leave_files(folder, state, settings, net, test_set, first):
 
 def closing_words(rows, settings, size, folder):
     """The figures of a finished run, and whether it met the target."""
-    judged = settings["judged"]
-    last = [row[f"{judged}_acc"] for row in rows[-5:]]
+    last = [row[f"{settings['judged']}_acc"] for row in rows[-5:]]
     met = min(last) >= utils.TARGET and 5 <= len(rows) <= 15 and size < utils.BUDGET
     verdict = "met" if met else "not met"
     if settings["data"] != "MNIST":
@@ -408,8 +408,8 @@ def closing_words(rows, settings, size, folder):
 Parameters: {size:,} (budget: fewer than {utils.BUDGET:,})
 Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs
 Train accuracy: {rows[-1]['train_acc']:.2f}% in the last epoch
-{judged.title()} accuracy: {last[-1]:.2f}% in the last epoch, at least {min(last):.2f}% in the \
-last {len(last)}
+{settings['judged'].title()} accuracy: {last[-1]:.2f}% in the last epoch, at least \
+{min(last):.2f}% in the last {len(last)}
 Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, within budget): \
 {verdict}
 Written: {folder}"""
@@ -424,19 +424,21 @@ def run_seeds(args, argv, path, device):
     commands = {seed: [*command, f"--seed={seed}"] for seed in seeds}
     at_once = utils.cores() if device.type == "cpu" else 1
     print(f"{args.runs} runs, at most {at_once} at a time")
-    args.resume = True  # as each seed leaves a checkpoint in its folder
     last, lowest = [], []
-    for args.seed, status, said in utils.run_side_by_side(commands, at_once):
+    for seed, status, said in utils.run_side_by_side(commands, at_once):
         if status:
-            raise UserError(f"seed {args.seed} ended with status {status}; add --resume to the "
-                            f"same command to go on\n{said}", max(status, 1))  # -9: by signal 9
-        folder = run_folder(args, path)
+            raise UserError(f"seed {seed} ended with status {status}: {said}\nWhat is finished is "
+                            "kept; --resume goes on with it.", max(status, 1))  # -9: by signal 9
+        if said:
+            print(said, file=sys.stderr)
+        args.seed = seed
+        folder = run_folder(args, path, resume=True)
         rows = utils.load(folder / "last.pt")["rows"]
         accuracy = [row["val_acc" if args.holdout else "test_acc"] for row in rows[-5:]]
         last.append(accuracy[-1])
         lowest.append(min(accuracy))
-        print(f"seed {args.seed}: {last[-1]:.2f}% in the last epoch, at least {lowest[-1]:.2f}% in "
-              f"the last {len(accuracy)}  ({len(last)} of {args.runs} runs done)")
+        print(f"seed {seed}: {last[-1]:.2f}% in the last epoch, at least {lowest[-1]:.2f}% in the "
+              f"last {len(accuracy)}  ({len(last)} of {args.runs} runs done)")
     hold = sum(each >= utils.TARGET for each in lowest)
     print(f"{len(last)} runs, accuracy in the last epoch: {statistics.mean(last):.3f} ± "
           f"{statistics.stdev(last):.3f}% (mean ± standard deviation), minimum {min(last):.2f}%\n"
@@ -454,8 +456,7 @@ def parse_arguments(argv=None):
     arg("--model", default="3", metavar="{1,2,3,PATH}", help="a model file (default: 3)")
     arg("--recipe", metavar="{1,2,3,PATH}", help="train by the RECIPE of this file (default: own)")
     arg("--set", action="append", metavar="KEY=VALUE",
-        help="change any entry of RECIPE, as --set augment={} --set scheduler.max_lr=0.2; may be "
-             "repeated")
+        help="change any entry of RECIPE, as --set augment={} --set scheduler.max_lr=0.2")
     for name, key, meaning in (("--epochs", "epochs", ""), ("--batch-size", "batch_size", ""),
                                ("--lr", "lr", ": OneCycleLR's peak, else the first rate")):
         arg(name, dest="set", action="append", type=f"{key}={{}}".format, metavar="VALUE",
@@ -466,18 +467,17 @@ def parse_arguments(argv=None):
         help="auto is the first there is of cuda, mps, cpu (default: auto)")
     arg("--data-dir", metavar="FOLDER", help="holds MNIST/raw/ (default: data/, or a download)")
     arg("--out", metavar="FOLDER",
-        help="gets a folder seedS, or held-out-seedS, or seedS-2 ... (default: runs/MODEL)")
+        help="gets folders seedS, held-out-seedS, dry-run-seedS, seedS-2 ... (default: runs/MODEL)")
     arg("--holdout", type=int, default=0, metavar="N", help="judge by N training images instead")
-    arg("--fold", type=int, metavar="K",
-        help="with --holdout: hold out images K*N to K*N+N-1 (default: the last N)")
+    arg("--fold", type=int, metavar="K", help="hold out the K-th N from 0 on (default: the last)")
     arg("--resume", action="store_true", help="go on where the same command was stopped")
     arg("--dry-run", action="store_true", help="a few epochs on rendered digits, NOT MNIST")
     args = parser.parse_args(argv)
-    folds = range(60000 // args.holdout) if args.holdout else []
-    wrong_fold = args.fold is not None and args.fold not in folds
-    if args.holdout not in range(60000) or wrong_fold or (args.dry_run and args.holdout):
-        parser.error("--holdout N takes 0 to 59999, --fold K one of its 60000 // N folds from 0 "
-                     "on; neither goes with --dry-run")
+    if args.holdout not in range(60000) or args.runs < 1 or (args.dry_run and args.holdout):
+        parser.error("expected --runs N from 1 on, --holdout N up to 59999 and not with --dry-run")
+    folds = 60000 // args.holdout if args.holdout else 0
+    if args.fold is not None and not 0 <= args.fold < folds:
+        parser.error(f"--fold {args.fold}: with --holdout {args.holdout} there are {folds} folds")
     return args
 
 
@@ -524,14 +524,16 @@ def main(argv=None):
         judged = "val" if args.holdout else "test"
         settings = dict(model=path.name, seed=args.seed, holdout=args.holdout, fold=args.fold,
                         data=data, judged=judged, device=machine, recipe=recipe)
-        folder = run_folder(args, path)
+        folder = run_folder(args, path, args.resume)
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "last.pt").exists():  # from now on the folder is taken
+            utils.write(folder / "args.json", json.dumps(settings, indent=2))
         print_summary(make_net(net_class))
         steps_per_epoch = math.ceil(len(train_set[0]) / recipe["batch_size"])
         state = start(net_class, recipe, args.seed, steps_per_epoch, device, layout)
         if (folder / "last.pt").exists():
             resume(state, folder / "last.pt", settings, device)
-            print(f"Resuming {folder} after epoch {len(state.rows)}")
+        print(f"{folder}: {len(state.rows)} of {recipe['epochs']} epochs are there")
 
         bar = tqdm(total=recipe["epochs"] * steps_per_epoch, initial=len(state.rates), unit="step",
                    leave=False, disable=None)  # None: unless in a terminal
@@ -544,9 +546,9 @@ def main(argv=None):
         print(closing_words(state.rows, settings, count(state.net), folder))
         return 0
     except (UserError, OSError) as error:  # OSError: no right to write, say
-        print(f"train.py: error: {error}", file=sys.stderr)
         if error.__cause__:
             traceback.print_exception(error.__cause__)
+        print(f"train.py: error: {error}", file=sys.stderr)
         return getattr(error, "status", 1)
     except KeyboardInterrupt:
         print("train.py: interrupted; add --resume to the same command to go on after the last "

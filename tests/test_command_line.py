@@ -165,7 +165,17 @@ def test_the_verdict_at_the_end(accuracies, size, data, verdict):
     assert f"at least {min(accuracies[-5:]):.2f}% in the last {min(5, len(rows))}" in words
 
 
-def test_a_second_run_never_overwrites_the_first(tmp_path, main, one_cycle):
+def test_a_second_run_never_overwrites_the_first(tmp_path, monkeypatch, main, one_cycle):
+    """Nor does one that begins before the first has finished an epoch."""
+    def begins(net):
+        with monkeypatch.context() as patch:
+            patch.setattr(train, "print_summary", lambda net: None)
+            assert main("--model", one_cycle, *DRY, "--out", "both")[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "print_summary", begins)
+        assert main("--model", one_cycle, *DRY, "--out", "both")[0] == 0
+    assert [len(list(each.iterdir())) for each in (tmp_path / "both").iterdir()] == 2 * [len(FILES)]
+
     folders = [tmp_path / "here" / name for name in ("dry-run-seed0", "dry-run-seed0-2")]
     for folder in folders:
         before = {each: snapshot(each) for each in folders if each.exists()}
@@ -236,6 +246,12 @@ def test_flags_and_set_change_the_recipe(tmp_path, main, plateau):
     assert [row["lr"] for row in rates] == ["0.3"] * 3 * 4  # 4,000 images
 
 
+def test_numbers_of_numpy_are_numbers(main, by_epoch):
+    by_epoch.write_text("import numpy\n" + BY_EPOCH.replace("rates=[1, 0.02, 0.05, 0.01]",
+                                                           "rates=list(numpy.linspace(0.1, 0, 4))"))
+    assert main("--model", by_epoch, *DRY)[0] == main("--model", by_epoch, *DRY, "--resume")[0] == 0
+
+
 def read_recipe(*argv):
     return train.read_recipe(train.parse_arguments([str(arg) for arg in argv]))[2]
 
@@ -245,7 +261,8 @@ def test_set_changes_this_recipe_alone(step):
     assert read_recipe("--model", step, "--set", "augment.rotate=9")["augment"] == {"rotate": 9}
     assert read_recipe("--model", step)["augment"] == train.DEFAULTS["augment"] == {}
     assert read_recipe("--model", 1, "--lr", 0.3)["scheduler"]["max_lr"] == 0.3  # OneCycleLR's
-    assert read_recipe("--model", step, "--lr", 0.3)["optimizer"]["lr"] == 0.3
+    to_step = "--set", "scheduler={'name': 'StepLR', 'step_size': 5}"
+    assert read_recipe("--model", 1, "--lr", 0.3, *to_step)["optimizer"]["lr"] == 0.3
 
 
 @pytest.mark.parametrize("flags, part", [
@@ -324,9 +341,9 @@ BROKEN = {  # a model file, and what the message must say about it
 def test_a_broken_model_file_is_one_message_with_the_file_and_the_reason(tmp_path, main, source):
     (tmp_path / "net.py").write_text(source)
     status, _, err = main("--model", "net.py")
-    first, *traceback = err.splitlines()
-    assert status == 2 and first.startswith("train.py: error: net.py")
-    assert all(part in first for part in BROKEN[source]), err
+    *traceback, last = err.splitlines()
+    assert status == 2 and last.startswith("train.py: error: net.py")
+    assert all(part in last for part in BROKEN[source]), err
     assert not traceback or traceback[0].startswith("Traceback")
     assert not (tmp_path / "runs").exists()
 
@@ -335,16 +352,17 @@ ARGUMENTS = {  # a wrong command line, and what the message must name
     "--epochs 0": ["epochs is 0", "from 1 to"], "--epochs 1.5": ["epochs is 1.5", "an integer"],
     "--batch-size 0": ["batch_size is 0", "from 1 to 60000"], "--seed x": ["--seed", "'x'"],
     "--lr -0.1": ["max_lr is -0.1", "a number from"], "--lr nan": ["max_lr is 'nan'"],
-    "--holdout 60000": ["--holdout", "0 to 59999"], "--device tpu": ["--device", "cuda"],
-    "--dry-run --holdout 100": ["--holdout", "--dry-run"], "--fold 1": ["--fold", "--holdout"],
-    "--holdout 10000 --fold 6": ["--fold K", "60000 // N"], "--holdout 9 --fold -1": ["--fold"],
+    "--holdout 60000": ["--holdout", "up to 59999"], "--device tpu": ["--device", "cuda"],
+    "--dry-run --holdout 100": ["--holdout", "--dry-run"], "--fold 1": ["--fold 1", "0 folds"],
+    "--holdout 10000 --fold 6": ["--fold 6", "6 folds"], "--holdout 9 --fold -1": ["--fold -1"],
+    "--runs 0": ["--runs N from 1"], "--set scheduler=StepLR --lr 1": ["scheduler is 'StepLR'"],
     "--sede 1": ["--sede"], "--model 4": ["--model 4", "expected 1, 2, 3 or the path"],
     "--recipe no.py": ["--recipe no.py"], "--model README.md": ["--model README.md"],
     "--set epochs": ["--set epochs", "KEY=VALUE"], "--set =1": ["'' is no key"],
     "--set epoch=1": ["model3.py with epoch=1", "'epoch' is no key", "keys are epochs"],
     "--set augmnt.rotate=3": ["--set augmnt.rotate=3", "augment"],
     "--set epochs.a=1": ["--set epochs.a=1", "KEY=VALUE"],
-    "--set average=fast": ["average is 'fast'"], "--set upright=false": ["upright is 'false'"],
+    "--set average=fast": ["average is 'fast'"], "--set upright=false": ["one of False"],
     "--set scheduler.maxlr=3": ["model3.py with scheduler.maxlr=3", "argument 'maxlr'"],
     "--set scheduler.pct_start=1.0": ["scheduler.pct_start is 1.0", "0.99"],
     "--set scheduler.total_steps=5": ["scheduler: TypeError", "total_steps"],
@@ -379,7 +397,7 @@ def test_a_run_that_diverges_says_so_and_keeps_what_was_finished(tmp_path, main,
 def test_an_exception_in_a_net_keeps_its_traceback(tmp_path, main):
     (tmp_path / "net.py").write_text(after_steps(0, "undefined"))  # seen in the rehearsal
     status, _, err = main("--model", "net.py", *DRY)
-    assert status == 2 and "Traceback" in err and "undefined" in err.splitlines()[-1]
+    assert status == 2 and err.startswith("Traceback") and "undefined" in err.splitlines()[-1]
     (tmp_path / "net.py").write_text(after_steps(50, "undefined"))
     with pytest.raises(NameError):
         main("--model", "net.py", "--dry-run", "--epochs", 4)
@@ -418,10 +436,10 @@ def test_no_room_for_a_checkpoint_ends_the_run_and_leaves_the_last(tmp_path, mai
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
     assert refused(result, 1, "cannot write runs/one_cycle/dry-run-seed0/last.pt", "too large")
-    assert {path.name for path in folder.iterdir()} == {"last.pt", "metrics.csv"}
+    assert {path.name for path in folder.iterdir()} == {"args.json", "last.pt", "metrics.csv"}
     shutil.copy(tmp_path / "small.py", one_cycle)
     status, out, _ = main(*command, "--resume")
-    assert status == 0 and "after epoch 1" in out
+    assert status == 0 and "1 of 4 epochs are there" in out
 
 
 # ---- checkpoints -------------------------------------------------------------------------------
@@ -444,7 +462,7 @@ def test_a_finished_run_may_be_resumed_whatever_comments_say(finished, one_cycle
     (folder / "loss.png").unlink()
     before = utils.load(folder / "last.pt")
     status, out, err = resume()
-    assert status == 0 and err == "" and f"{folder.name} after epoch 2" in out
+    assert status == 0 and err == "" and f"{folder.name}: 2 of 2 epochs" in out
     assert {path.name for path in folder.iterdir()} == FILES
     assert equal(before, utils.load(folder / "last.pt"))
 
@@ -453,7 +471,7 @@ def test_a_finished_run_may_be_resumed_whatever_comments_say(finished, one_cycle
     (["--epochs", 3], ONE_CYCLE, "epochs"), (["--lr", 1], ONE_CYCLE, "scheduler"),
     (["--set", "augment.rotate=9"], ONE_CYCLE, "augment"),
     ([], ONE_CYCLE.replace("smoothing=0.02", "smoothing=0.1"), "label_smoothing"),
-    ([], ONE_CYCLE.replace("1, 4, 5", "1, 4, 5, bias=False"), "net"),
+    ([], ONE_CYCLE.replace("Dropout(0.1)", "Dropout(0.2)"), "net"),
     ([], ONE_CYCLE.replace("Linear(256, 10)", "Linear(256, 9), nn.Linear(9, 10)"), "net")])
 def test_a_checkpoint_of_another_run_or_net_is_refused(finished, one_cycle, flags, source, word):
     folder, resume = finished

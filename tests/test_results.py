@@ -138,7 +138,7 @@ def test_figures_of_runs_in_words():
 
 
 @pytest.mark.parametrize("best, seeds, verdict", [
-    ("99.55", CLOSE, "optimistic by 0.15"), ("99.45", CLOSE, "reproduced"),
+    ("99.55", CLOSE, "optimistic by 0.15"), ("99.49", CLOSE, "reproduced"),
     ("99.20", CLOSE, "surpassed by 0.20"), ("99.45", CLOSE[:1], "1 of 5 runs done"),
     ("99.20", [], "not run yet"),  # noise: 0.48 for five seeds of APART, 0.35 for 10, 0.31 for 20
     ("98.93", APART, "reproduced"), ("99.87", APART, "reproduced"),
