@@ -78,8 +78,7 @@ def train(state, recipe, train_set, test_set, part="test"):
 @torch.no_grad()
 def update_average(state, decay):
     """Move the average's weights and BatchNorm statistics towards the net's, once a step. The decay
-    is steps / (9 + steps) while that is the smaller (TensorFlow's rule), so that the random start
-    is soon forgotten."""
+    is at most steps / (9 + steps), TensorFlow's rule, so that the random start is soon gone."""
     steps = len(state.rates)
     share = 1 - min(decay, steps / (9 + steps))
     for average, value in state.pairs:
