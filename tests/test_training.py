@@ -178,14 +178,6 @@ def test_muon_turns_matrices_as_torchs_does_and_moves_the_rest_as_sgd():
                 assert values.max() / values.min() < 2
 
 
-def test_the_rehearsal_augments_whatever_epochs_are_plain(one_cycle, monkeypatch):
-    path, net_class, recipe = train.load_model_file(one_cycle)
-    warped = []
-    monkeypatch.setattr(utils, "warp", lambda images, *rest: warped.append(len(images)) or images)
-    train.rehearse(path, net_class, recipe | dict(plain_epochs=4), torch.device("cpu"))
-    assert warped == [12]
-
-
 def test_plain_epochs_are_the_last_and_are_not_augmented(one_cycle):
     usual, ending, plain = (fit(one_cycle, plain_epochs=n).rows for n in (0, 1, 4))
     losses = [[row["train_loss"] for row in rows] for rows in (usual, ending, plain)]
