@@ -263,37 +263,15 @@ def draw_affine(n, augment, generator):
     return affine_matrix(angle, x, y, 1 + zoom, slant)
 
 
-def chain(first, second):
-    """Matrices (n, 2, 3) that resample once where `first` and then `second` would do it twice."""
-    linear, shift = first.split([2, 1], dim=2)
-    product = linear @ second
-    return torch.cat([product[:, :, :2], product[:, :, 2:] + shift], dim=2)
-
-
 def change_thickness(images, pixels):
-    """Float images (B, 1, 28, 28) with strokes thicker by `pixels` (B,), thinner where negative,
-    at most 1: mixed with the brightest (thinner: the darkest) of each 2×2 pixels."""
+    """Float images (B, 1, 28, 28) with strokes thicker by `pixels` (B, 1, 1, 1), thinner where
+    negative, at most 1: mixed with the brightest (thinner: the darkest) of each 2×2 pixels."""
     padded = F.pad(images, (1, 0, 1, 0))
     above, below = padded[:, :, :-1], padded[:, :, 1:]  # F.max_pool2d is much slower
     most, least = torch.maximum(above, below), torch.minimum(above, below)
     most = torch.maximum(most[..., :-1], most[..., 1:])
     least = torch.minimum(least[..., :-1], least[..., 1:])
-    share = pixels.view(-1, 1, 1, 1)
-    return images + share.clamp(min=0) * (most - images) + share.clamp(max=0) * (images - least)
-
-
-def change_light(images, brightness, contrast):
-    """Float images (B, 1, 28, 28) on 0..255, times 1 + `contrast` (B,), plus `brightness` (B,), a
-    fraction of white; clipped. Albumentations' RandomBrightnessContrast
-    (https://albumentations.ai/explore/transform/RandomBrightnessContrast/docs)."""
-    factor, shift = 1 + contrast.view(-1, 1, 1, 1), 255 * brightness.view(-1, 1, 1, 1)
-    return (factor * images + shift).clamp(0, 255)
-
-
-def add_noise(images, deviations, generator):
-    """Float images (B, 1, 28, 28) on 0..255 with Gaussian noise of `deviations` (B,), clipped."""
-    noise = torch.randn(images.shape, generator=generator).to(images.device)
-    return (images + deviations.view(-1, 1, 1, 1) * noise).clamp(0, 255)
+    return images + pixels.clamp(min=0) * (most - images) + pixels.clamp(max=0) * (images - least)
 
 
 def warp(images, thetas, mode="bilinear"):
@@ -350,7 +328,11 @@ def batches(images, labels, batch_size, generator, augment):
         matrices, strengths = draw_step(n, step, generator)
         if matrices is not None:
             matrices = matrices.to(device)  # one copy an epoch
-            thetas = matrices if thetas is None else chain(thetas, matrices)
+            if thetas is not None:  # resample once where two steps would do it twice
+                linear, shift = thetas.split([2, 1], dim=2)
+                matrices = linear @ matrices
+                matrices[:, :, 2:] += shift
+            thetas = matrices
         changes.append({name: values.to(device) for name, values in strengths.items()})
 
     mode = "nearest" if any(step.get("nearest") for step in steps_of(augment)) else "bilinear"
@@ -361,12 +343,15 @@ def batches(images, labels, batch_size, generator, augment):
         if thetas is not None:  # before normalising, so that zeros from outside are background
             batch = warp(batch, thetas[part], mode)
         for change in changes:
+            change = {name: values[part].view(-1, 1, 1, 1) for name, values in change.items()}
             if "thickness" in change:
-                batch = change_thickness(batch, change["thickness"][part])
-            if "brightness" in change:  # and contrast: draw_step() has both or neither
-                batch = change_light(batch, change["brightness"][part], change["contrast"][part])
+                batch = change_thickness(batch, change["thickness"])
+            if "contrast" in change:  # and brightness, as Albumentations' RandomBrightnessContrast
+                batch = (1 + change["contrast"]) * batch + 255 * change["brightness"]
+                batch = batch.clamp(0, 255)
             if "noise" in change:
-                batch = add_noise(batch, change["noise"][part], generator)
+                noise = torch.randn(batch.shape, generator=generator).to(device)
+                batch = (batch + change["noise"] * noise).clamp(0, 255)
         yield normalise(batch), labels[order[part]]
 
 

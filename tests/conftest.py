@@ -3,6 +3,7 @@
 import functools
 import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -103,21 +104,22 @@ def server():
     forkserver.ensure_running()
 
 
-def spawn(*args):
-    """train.main() in a process of its own, to be killed. A server that has imported torch already
-    forks it, which takes no time. What it prints is in the file `printed`."""
-    process = SERVER.Process(target=main_process, args=(args,))
+def spawn(*args, here=ROOT):
+    """train.py as a process of its own, to be killed. A server that has imported torch already
+    forks it, which takes no time. What it prints is in the file `printed`. here: the folder with
+    the train.py that --runs begins."""
+    process = SERVER.Process(target=run_script, args=(args, here))
     process.start()
     return process
 
 
-def main_process(args):
-    """What spawn() has the new process do: as train.py does when it is run."""
+def run_script(args, here):
+    """What spawn() has the new process do."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells ignore it in the background
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    utils.HERE, sys.argv = here, ["train.py", *map(str, args)]
     with open("printed", "w", buffering=1) as sys.stdout:
         sys.stderr = sys.stdout
-        sys.exit(train.main([str(arg) for arg in args]))
+        runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
 
 
 def wait_until(is_alive, condition):

@@ -131,7 +131,7 @@ def test_f1_starts_with_xavier_weights_and_without_biases():
             assert not layer.bias.any()
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize("name", sorted(PUBLISHED.keys() - {"c1"}))  # which has the layers of b1
 def test_what_a_layer_sees_stands_beside_it_and_is_what_was_published(name):
     text, seen = load(name)[0].read_text(encoding="utf-8"), sees(name)
     beside = re.findall(r"# +([\d×]+) +(\d+)$", text, re.MULTILINE)

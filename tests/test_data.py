@@ -194,25 +194,35 @@ def test_strokes_grow_to_the_most_and_shrink_to_the_least_of_each_2x2_pixels():
     images = some_images(3).unsqueeze(1).float()
     wide = F.pad(images, (1, 0, 1, 0))
     most, least = F.max_pool2d(wide, 2, stride=1), -F.max_pool2d(-wide, 2, stride=1)
-    changed = utils.change_thickness(images, torch.tensor([1.0, -1.0, 0.5]))
+    changed = utils.change_thickness(images, torch.tensor([1.0, -1.0, 0.5]).view(3, 1, 1, 1))
     expected = torch.stack([most[0], least[1], (images[2] + most[2]) / 2])
     torch.testing.assert_close(changed, expected)
 
 
-def test_noise_has_the_deviation_asked_for_and_stays_between_black_and_white():
-    grey = torch.full((2, 1, 28, 28), 128.0)
-    noisy = utils.add_noise(grey, torch.tensor([10.0, 200.0]), seeded(0))
+def changed(monkeypatch, images, **strengths):
+    """What batches() makes of images (N, 28, 28), in their order, if these numbers are drawn."""
+    numbers = {name: torch.tensor(values) for name, values in strengths.items()}
+    monkeypatch.setattr(utils, "draw_step", lambda *args: (None, numbers))
+    monkeypatch.setattr(torch, "randperm", lambda n, generator: torch.arange(n))
+    batch, _ = next(utils.batches(images, torch.zeros(len(images)), 99, seeded(0), {}))
+    return (batch * utils.STD + utils.MEAN).squeeze(1) * 255
+
+
+def test_noise_has_the_deviation_asked_for_and_stays_between_black_and_white(monkeypatch):
+    grey = torch.full((2, 28, 28), 128, dtype=torch.uint8)
+    noisy = changed(monkeypatch, grey, noise=[10.0, 200.0])
     assert noisy[0].std().item() == pytest.approx(10, rel=0.1)
-    assert noisy[1].min() == 0 and noisy[1].max() == 255
+    assert noisy[1].min().item() == pytest.approx(0, abs=1e-3)
+    assert noisy[1].max().item() == pytest.approx(255)
 
 
-def test_light_is_albumentations_factor_and_shift():
-    images = some_images(4).unsqueeze(1)
-    brightness, contrast = [0.2, -0.2, 0.0, 0.1], [-0.2, 0.2, 0.0, 0.2]
-    changed = utils.change_light(images.float(), torch.tensor(brightness), torch.tensor(contrast))
-    for before, after, beta, alpha in zip(images, changed, brightness, contrast):
+def test_light_is_albumentations_factor_and_shift(monkeypatch):
+    images = some_images(4)
+    light = dict(brightness=[0.2, -0.2, 0.0, 0.1], contrast=[-0.2, 0.2, 0.0, 0.2])
+    after = changed(monkeypatch, images, **light)
+    for i, (beta, alpha) in enumerate(zip(*light.values())):
         table = np.clip(np.arange(256) * (1 + alpha) + beta * 255, 0, 255)
-        np.testing.assert_allclose(after.numpy(), table[before.numpy()], atol=1e-3)
+        np.testing.assert_allclose(after[i].numpy(), table[images[i].numpy()], atol=1e-2)
 
 
 def test_two_steps_of_a_recipe_are_torchvisions_affine_twice(monkeypatch):

@@ -188,11 +188,11 @@ def test_plain_epochs_are_the_last_and_are_not_augmented(one_cycle):
 
 @pytest.mark.parametrize("model", ["1", "2", "3"])
 def test_a_short_training_on_real_digits_beats_a_floor(mnist, model):
-    """One epoch on the first 1,500 training images, judged by the last 1,000."""
+    """One epoch on the first 1,200 training images, judged by the last 500."""
     images, labels = utils.load_mnist(mnist, train=True)
     _, _, recipe = train.load_model_file(model)
-    train_set = utils.prepare(images[:1500], recipe), labels[:1500]
-    test_set = utils.prepare(images[-1000:], recipe), labels[-1000:]
+    train_set = utils.prepare(images[:1200], recipe), labels[:1200]
+    test_set = utils.prepare(images[-500:], recipe), labels[-500:]
     assert fit(model, train_set, test_set, epochs=1, batch_size=15).rows[-1]["test_acc"] > 80
 
 
