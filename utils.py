@@ -446,15 +446,16 @@ def predict(net, images, recipe):
 
 
 # ---- receptive field ---------------------------------------------------------------------------
-def reach(net, side):
+def reach(net, height, width):
     """What each layer of `net` gets to see of images with a row or a column of NaN, which spreads
-    to whatever these pixels reach: a list of (module, bool (2 side, ...)), in the order in which
-    they run; last is (net, that of the logits). Image r has row r, image side + c column c. The
-    list ends where the net cannot run at that size."""
-    images = torch.zeros(2 * side, 1, side, side, dtype=next(net.parameters()).dtype)
-    for line in range(side):
-        images[line, 0, line, :] = math.nan
-        images[side + line, 0, :, line] = math.nan
+    to whatever these pixels reach: a list of (module, bool (height + width, ...)), in the order in
+    which they run; last is (net, that of the logits). Image r has row r, image height + c column c.
+    The list ends where the net cannot run at that size."""
+    images = torch.zeros(height + width, 1, height, width, dtype=next(net.parameters()).dtype)
+    for row in range(height):
+        images[row, 0, row] = math.nan
+    for column in range(width):
+        images[height + column, 0, :, column] = math.nan
     reached = []
 
     def look(module, _, output):
@@ -466,7 +467,7 @@ def reach(net, side):
     try:
         net.eval()(images)
     except Exception:  # a linear layer has weights for 28×28 pixels alone, say
-        if side == 28:
+        if height == width == 28:
             raise
     finally:
         for hook in hooks:
@@ -483,13 +484,16 @@ def windows(reached, side):
     return first, torch.where(reached.any(dim=1), last - first + 1, 0)
 
 
-def without_edges(reached):
-    """(side, jump) of the windows of a layer's units in the middle of 84×84 pixels, which no edge
-    clips; jump is the distance of a neighbour's window. "" for what is not the same for all."""
-    middle = min(reached.shape[2:]) // 2
-    units = range(max(middle - 2, 0), min(middle + 3, *reached.shape[2:]))
-    first, sides = (each.view(-1, len(units))
-                    for each in windows(reached[:, :, units, units], 84))
+def without_edges(tall, wide):
+    """(side, jump) of the windows of a layer's units in the middle of 84 rows and of 84 columns,
+    which no edge clips; jump is the distance of a neighbour's window. "" for what is not the same
+    for all. tall, wide: from reach(), for 84×28 and for 28×84 pixels."""
+    rows, columns = tall[:84, :, :, tall.shape[3] // 2], wide[28:, :, wide.shape[2] // 2]
+    if rows.shape != columns.shape:
+        return "", ""
+    middle = rows.shape[2] // 2
+    lines = torch.stack([rows, columns])[..., max(middle - 2, 0):middle + 3]
+    first, sides = (each.view(-1, lines.shape[3]) for each in windows(lines, 84))
     inside = ((first > 0) & (first + sides < 84)).all(dim=0)
     jumps = first[:, inside].diff(dim=1).unique().tolist()
     side = sides[:, inside].max().item() if inside.any() else ""
@@ -511,10 +515,9 @@ def receptive_field(net):
 
     All of it is measured: see reach(). The net is left in eval mode. The last row is that of the
     logits, with the parameters that belong to no layer."""
-    near, far = reach(net, 28), reach(net, 84)
-    far += [(None, None)] * (len(near) - len(far))
+    near, tall, wide = reach(net, 28, 28), reach(net, 84, 28), reach(net, 28, 84)
     rows, counted, units = [], set(), 0
-    for (module, reached), (same, reached_far) in zip(near, far):
+    for number, (module, reached) in enumerate(near):
         fresh = {id(p): p.numel() for p in module.parameters() if id(p) not in counted}
         counted.update(fresh)
         window = windows(reached, 28)[1].max().item()
@@ -524,8 +527,10 @@ def receptive_field(net):
             rows[-1]["parameters"] += sum(fresh.values())
             continue
         units = reached[0].numel()
-        grows = same is not module or reached_far.shape[2:] == reached.shape[2:]
-        side, jump = ("", "") if reached.dim() != 4 or grows else without_edges(reached_far)
+        side, jump = "", ""
+        runs = number < min(len(tall), len(wide)) and tall[number][0] is wide[number][0] is module
+        if runs and reached.dim() == 4 and tall[number][1].shape[2] > reached.shape[2]:
+            side, jump = without_edges(tall[number][1], wide[number][1])
         rows.append(dict(
             layer="logits" if module is net else type(module).__name__,
             kernel=getattr(module, "kernel_size", ""), stride=getattr(module, "stride", ""),
