@@ -291,19 +291,17 @@ def draw_step(n, step, generator):
     is to be moved, and the other changes' strengths {name: (n,)}. A number is uniform within
     ± step[name], that for noise between 0 and 255 × step["noise"]. With p=0.5 about half of the
     images are left as they are."""
-    def uniform(name):
-        return step.get(name, 0) * (2 * torch.rand(n, generator=generator) - 1)
+    def uniform():
+        return 2 * torch.rand(n, generator=generator) - 1
 
     left = torch.zeros(n, dtype=torch.bool)
     if "p" in step:
         left = torch.rand(n, generator=generator) >= step["p"]
-    strengths, thetas = {}, draw_affine(n, step, generator)
+    thetas = draw_affine(n, step, generator)
     if thetas is not None:
         thetas[left] = torch.eye(2, 3)
-    if step.get("thickness"):
-        strengths["thickness"] = uniform("thickness")
-    if step.get("brightness") or step.get("contrast"):
-        strengths.update(brightness=uniform("brightness"), contrast=uniform("contrast"))
+    strengths = {name: step[name] * uniform() for name in ("thickness", "brightness", "contrast")
+                 if step.get(name)}
     if step.get("noise"):
         strengths["noise"] = 255 * step["noise"] * torch.rand(n, generator=generator)
     for values in strengths.values():
@@ -323,8 +321,9 @@ def batches(images, labels, batch_size, generator, augment):
     torchvision does where it is not told otherwise."""
     n, device = len(images), images.device
     order = torch.randperm(n, generator=generator).to(device)
+    steps = steps_of(augment)
     thetas, changes = None, []
-    for step in steps_of(augment):
+    for step in steps:
         matrices, strengths = draw_step(n, step, generator)
         if matrices is not None:
             matrices = matrices.to(device)  # one copy an epoch
@@ -333,9 +332,10 @@ def batches(images, labels, batch_size, generator, augment):
                 matrices = linear @ matrices
                 matrices[:, :, 2:] += shift
             thetas = matrices
-        changes.append({name: values.to(device) for name, values in strengths.items()})
+        if strengths:
+            changes.append({name: values.to(device) for name, values in strengths.items()})
 
-    mode = "nearest" if any(step.get("nearest") for step in steps_of(augment)) else "bilinear"
+    mode = "nearest" if any(step.get("nearest") for step in steps) else "bilinear"
     for start in range(0, n, batch_size):
         part = slice(start, start + batch_size)
         batch = images.index_select(0, order[part])  # images[order[part]], but faster
@@ -346,12 +346,14 @@ def batches(images, labels, batch_size, generator, augment):
             change = {name: values[part].view(-1, 1, 1, 1) for name, values in change.items()}
             if "thickness" in change:
                 batch = change_thickness(batch, change["thickness"])
-            if "contrast" in change:  # and brightness, as Albumentations' RandomBrightnessContrast
-                batch = (1 + change["contrast"]) * batch + 255 * change["brightness"]
-                batch = batch.clamp(0, 255)
+            if "contrast" in change:  # then brightness, as Albumentations' RandomBrightnessContrast
+                batch = (1 + change["contrast"]) * batch
+            if "brightness" in change:
+                batch = batch + 255 * change["brightness"]
             if "noise" in change:
                 noise = torch.randn(batch.shape, generator=generator).to(device)
-                batch = (batch + change["noise"] * noise).clamp(0, 255)
+                batch = batch + change["noise"] * noise
+            batch = batch.clamp(0, 255)
         yield normalise(batch), labels[order[part]]
 
 
@@ -452,10 +454,8 @@ def reach(net, height, width):
     which they run; last is (net, that of the logits). Image r has row r, image height + c column c.
     The list ends where the net cannot run at that size."""
     images = torch.zeros(height + width, 1, height, width, dtype=next(net.parameters()).dtype)
-    for row in range(height):
-        images[row, 0, row] = math.nan
-    for column in range(width):
-        images[height + column, 0, :, column] = math.nan
+    images[range(height), 0, range(height)] = math.nan
+    images[range(height, height + width), 0, :, range(width)] = math.nan
     reached = []
 
     def look(module, _, output):
