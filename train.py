@@ -99,6 +99,8 @@ LIMITS = {  # type, least, most
     "label_smoothing": (NUMBER, 0, 1), "average": (NUMBER, 0, 1),
     "optimizer.lr": (NUMBER, 1e-9, 1e3), "scheduler.max_lr": (NUMBER, 1e-9, 1e3),
     "scheduler.pct_start": (NUMBER, 0, 0.99),  # torch divides by zero in the last step of 1.0
+    "scheduler.gamma": (NUMBER, 1e-9, 1e3), "scheduler.step_size": (int, 1, 10_000),
+    "scheduler.patience": (int, 0, 10_000),
 }
 SCHEDULERS = dict(OneCycleLR=OneCycleLR, ReduceLROnPlateau=ReduceLROnPlateau, StepLR=StepLR,
                   ByEpoch=utils.ByEpoch)
