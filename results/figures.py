@@ -62,7 +62,7 @@ def accuracy(ours, others, baselines):
     axes.text(3300, 99.735, "99.4 % or more in the last epoch,\nfewer than 8,000 parameters",
               color="tab:green", fontsize=9, va="top")
 
-    points = []  # parameters, accuracies, text, size, style of the text
+    points = []  # for draw_points()
     for color, (name, runs) in zip(itertools.cycle(COLORS), nets.items()):
         values = [run["test_acc"] for run in runs]
         words, size, font = f"{name}.py", 5, 8
@@ -70,7 +70,8 @@ def accuracy(ours, others, baselines):
             mean, deviation = statistics.mean(values), statistics.stdev(values)
             words = f"{name.replace('model', 'Model ')}\n{mean:.2f} ± {deviation:.2f} %"
             size, font = 10, 11
-        points.append((runs[0]["params"], values, words, size, dict(color=color, fontsize=font)))
+        points.append((runs[0]["params"], statistics.mean(values), (min(values), max(values)),
+                       words, size, dict(color=color, fontsize=font)))
     below = ""
     for net in baselines:
         values = [run["test_acc"] for run in net["own"]]
@@ -78,29 +79,60 @@ def accuracy(ours, others, baselines):
             below += f"; {net['net']} is at {statistics.mean(values):.2f} %"
         elif values:
             style = dict(color="0.65", fontsize=8)
-            points.append((int(net["parameters"]), values, net["net"], 4, style))
+            points.append((int(net["parameters"]), statistics.mean(values),
+                           (min(values), max(values)), net["net"], 4, style))
     axes.text(16800, 98.87, "grey: others' nets, trained here by their own recipes"
               f"{below}\nbars: from the lowest seed to the highest", color="0.5",
               fontsize=8, ha="right", va="bottom")
-    for x, values, _, size, style in points:
-        mean = statistics.mean(values)
-        bar = [[mean - min(values)], [max(values) - mean]]
-        axes.errorbar(x, mean, bar, marker="o", markersize=size, color=style["color"],
-                      elinewidth=size / 5, zorder=size)
-    name_points(axes, points)
+    draw_points(axes, points)
     return figure
 
 
-def name_points(axes, points):
-    """Write each point's words beside it, where they cover no others and no point."""
+def arithmetic(nets):
+    """Accuracy against multiply-adds, all by Model 3's recipe: nets within the budget dark, larger
+    ones pale. nets: {name: ((parameters, multiply-adds), runs)}."""
+    figure = utils.new_figure(figsize=(9, 5.5))
+    axes = figure.add_subplot(
+        xlabel="thousands of multiply-adds an image (log scale)", xscale="log",
+        ylabel="test accuracy in the last epoch (%)", xlim=(190, 5500), ylim=(99.2, 99.75))
+    ticks = (200, 400, 800, 1600, 3200)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.axhline(utils.TARGET, color="tab:green", linewidth=1)
+    axes.text(5400, utils.TARGET, "99.4 %", color="tab:green", ha="right", va="bottom", fontsize=9)
+    axes.text(5400, 99.21, "all by Model 3's recipe; coloured: ours\ngrey: others' nets, pale if "
+              "of 8,000 parameters or more\nbars: ± a standard error of the mean over seeds",
+              ha="right", va="bottom", fontsize=8, color="0.4")
+    colors, points = itertools.cycle(COLORS), []  # the same as in accuracy()
+    for name, ((parameters, macs), runs) in nets.items():
+        is_ours, values = len(name) > 2, [run["test_acc"] for run in runs]
+        color = next(colors) if is_ours else "0.4" if parameters < utils.BUDGET else "0.75"
+        if not runs:
+            continue
+        mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
+        size = 10 if name == "model3" else 5
+        style = dict(color=color, fontsize=11 if name == "model3" else 8)
+        points.append((macs / 1000, mean, (mean - error, mean + error),
+                       name.replace("model", "Model "), size, style))
+    draw_points(axes, points)
+    return figure
+
+
+def draw_points(axes, points):
+    """Draw points (x, y, (low, high) of its bar, words, size, style of the words), each with its
+    words beside it, where they cover no others and no point."""
+    for x, y, (low, high), _, size, style in points:
+        axes.errorbar(x, y, [[y - low], [high - y]], marker="o", markersize=size,
+                      color=style["color"], elinewidth=size / 5, zorder=size)
     axes.figure.draw_without_rendering()  # fixes the scale
     inside = axes.get_window_extent()
-    taken = [Bbox(axes.transData.transform([(x, min(values)), (x, max(values))])).padded(size)
-             for x, values, _, size, _ in points]
+    taken = [Bbox(axes.transData.transform([(x, low), (x, high)])).padded(size)
+             for x, _, (low, high), _, size, _ in points]
     places = [(side, up) for up in (0, 10, -10, 20, -20, 30, -30, 40, -40) for side in (1, -1)]
-    for x, values, words, size, style in points:
+    for x, y, _, words, size, style in points:
         line = dict(arrowstyle="-", color=style["color"], lw=0.6, shrinkA=0, shrinkB=size / 2)
-        note = axes.annotate(words, (x, statistics.mean(values)), (0, 0), **style, va="center",
+        note = axes.annotate(words, (x, y), (0, 0), **style, va="center",
                              textcoords="offset points", zorder=20, in_layout=False,
                              arrowprops=line)
         for side, up in places:

@@ -4,11 +4,11 @@ up to date. The folder's name says of which model the runs are, mine.py or resul
     python train.py --model 3 --runs 20
     python results/publish.py runs/model3
 
-Of a net in baselines/, trained by its own recipe or by Model 3's, there is one row a run, in
-results/baselines/runs.csv, and of runs by its own recipe seed 0's weights:
+Of any net by Model 3's recipe, and of the nets in baselines/ by their own, there is one row a run,
+in results/baselines/runs.csv, and weights of the first seeds:
 
-    python train.py --model baselines/f5.py --recipe 3 --runs 3 --out runs/f5-by-model3
-    python results/publish.py runs/f5-by-model3
+    python train.py --model mine.py --recipe 3 --runs 10 --out runs/mine-by-model3
+    python results/publish.py runs/mine-by-model3
 
 New runs replace those of the same net and recipe. Refused are runs of another net or recipe than
 the model file has now, held-out, dry and unfinished ones, more than 15 epochs, seeds with a gap,
@@ -26,14 +26,16 @@ import utils
 from utils import UserError
 
 EVERY_SEED = ("args.json", "metrics.csv", "mistakes.csv")
-SEED_0 = ("model.pt", "rf.md", "learning_rate.csv", "accuracy.png", "loss.png",
+SEED_0 = ("rf.md", "learning_rate.csv", "accuracy.png", "loss.png",
           "learning_rate.png", "mistakes.png")
 FIGURES = ("test_acc", "last5_min", "best_test_acc", "train_acc", "seconds", "torch")
 
 
-def files_of(seed):
-    """The names of the files that are published of a seed."""
-    return EVERY_SEED + SEED_0 if seed == 0 else EVERY_SEED
+def files_of(seed, first=0):
+    """The names of the files that are published of a seed. first: of those that count; it and the
+    next four keep their weights, for robustness.py."""
+    weights = ("model.pt",) if seed == 0 or 0 <= seed - first < 5 else ()
+    return EVERY_SEED + weights + (SEED_0 if seed == 0 else ())
 
 
 def check(folder, seed, path, net_class, recipe, names):
@@ -76,9 +78,14 @@ def publish(source):
         raise UserError(f"{source} has {', '.join(names) or 'no runs'}; expected seed0, seed1, ... "
                         "without a gap, and one run of each")
     args = report.read_run(folders[0])["args"]
-    baseline = report.ROOT / "baselines" / args["model"]
-    if baseline.exists():
-        return publish_baseline(baseline, folders, args["recipe"])
+    path = report.model_file(Path(args["model"]).stem)
+    if path.exists():
+        recipe = train.load_model_file(path)[2]
+        model3 = train.load_model_file(report.ROOT / "model3.py")[2]
+        if train.DEFAULTS | args["recipe"] == model3 != recipe:
+            return publish_rows(path, folders, "model3")
+        if path.parent.name == "baselines":
+            return publish_rows(path, folders, "own")
     return publish_model(source, folders)
 
 
@@ -90,34 +97,34 @@ def publish_model(source, folders):
     if target == source:
         raise UserError(f"{target} is what is published already")
     _, net_class, recipe = train.load_model_file(path)
+    first = report.FIRST_SEED.get(source.name, 0)
     for seed, folder in enumerate(folders):
-        check(folder, seed, path, net_class, recipe, files_of(seed))
+        check(folder, seed, path, net_class, recipe, files_of(seed, first))
     old = report.seed_folders(target)
     refuse_fewer(folders, len(old), f"delete {target}")
     for folder in old:
         shutil.rmtree(folder)
     for seed, folder in enumerate(folders):
         (target / folder.name).mkdir(parents=True)
-        for file in files_of(seed):
+        for file in files_of(seed, first):
             shutil.copy(folder / file, target / folder.name)
     few = "; the leaderboard takes five" if len(folders) < 5 else ""
     return f"published: {len(folders)} seeds of {path.name} in place of {len(old)}{few}"
 
 
-def publish_baseline(path, folders, trained_by):
-    """Put a row for each of the runs of a net in baselines/ into the table of their runs, and keep
-    the weights of seed 0 by its own recipe. trained_by: the first run's recipe."""
+def publish_rows(path, folders, kind):
+    """Put a row for each of the runs of a net into the table of rows, and keep the weights of seed
+    0, by Model 3's recipe of seeds 0 to 4. kind: "own" or "model3", the recipe."""
     _, net_class, recipe = train.load_model_file(path)
-    _, _, model3 = train.load_model_file(report.ROOT / "model3.py")
-    kind = "own"
-    if train.DEFAULTS | trained_by == model3:
-        kind, recipe = "model3", model3
+    if kind == "model3":
+        _, _, recipe = train.load_model_file(report.ROOT / "model3.py")
     rows = []
     for seed, folder in enumerate(folders):
-        run = check(folder, seed, path, net_class, recipe, ["model.pt"] if seed == 0 else [])
+        run = check(folder, seed, path, net_class, recipe, ("mistakes.csv", "model.pt"))
         figures = {key: run[key] for key in FIGURES}
         rows.append(dict(net=path.stem, recipe=kind, seed=seed, parameters=run["params"], holdout=0,
-                         epochs=len(run["accuracy"]), **figures))
+                         epochs=len(run["accuracy"]), **figures,
+                         wrong=" ".join(map(str, run["wrong"]))))
     table = report.ROOT / "results" / "baselines" / "runs.csv"
     before = utils.read_csv(table)
     kept = [row for row in before if (row["net"], row["recipe"]) != (path.stem, kind)]
@@ -125,10 +132,10 @@ def publish_baseline(path, folders, trained_by):
     refuse_fewer(folders, old, f"delete its rows in {table}")
     rows = sorted(rows + kept, key=lambda row: (row["net"], row["recipe"], int(row["seed"])))
     utils.write(table, utils.csv_text(rows))
-    if kind == "own":
-        weights = table.parent / path.stem / "seed0"
-        weights.mkdir(parents=True, exist_ok=True)
-        shutil.copy(folders[0] / "model.pt", weights)
+    target = table.parent / (path.stem if kind == "own" else f"{path.stem}-by-model3")
+    for folder in folders[:1 if kind == "own" else 5]:
+        (target / folder.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / "model.pt", target / folder.name)
     return f"published: {len(folders)} seeds of {path.name}, {kind} recipe, in place of {old}"
 
 

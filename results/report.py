@@ -18,12 +18,16 @@ pictures of figures.py. All other prose is written by hand."""
 
 import argparse
 import fnmatch
+import functools
 import json
 import re
 import statistics
 import sys
 from collections import Counter
 from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "results")]
@@ -34,7 +38,10 @@ import utils  # noqa: E402
 
 MODELS = ("model1", "model2", "model3")
 FIRST_SEED = {"model2": 20}  # of those that count; the ones before had a say in the net's size
+USPS, QMNIST = "USPS, 2,007 digits", "QMNIST, 50,000 digits"  # columns of robustness.csv
 PAGES = ("README.md", "RF.md", "CHANGELOG.md", "baselines/README.md", "results/README.md")
+# Student's t by the number of values: 95 % of means lie within t of their standard errors.
+T = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 10: 2.262, 20: 2.093}
 # Test images whose label fewer than three of five people agreed with, according to "Pervasive Label
 # Errors in Test Sets" (https://arxiv.org/abs/2103.14749).
 DOUBTFUL = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729}
@@ -42,9 +49,9 @@ DOUBTFUL = {947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 678
 
 # ---- evidence ----------------------------------------------------------------------------------
 def model_file(name):
-    """The file of a model whose runs are in results/NAME."""
-    path = ROOT / f"{name}.py"
-    return path if path.exists() else ROOT / "results" / f"{name}.py"
+    """The file of a net: NAME.py, in baselines/ or in results/."""
+    paths = [folder / f"{name}.py" for folder in (ROOT, ROOT / "baselines", ROOT / "results")]
+    return next((path for path in paths if path.exists()), paths[-1])
 
 
 def seed_folders(folder):
@@ -64,10 +71,11 @@ def read_run(folder):
         args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
         rows = utils.read_csv(folder / "metrics.csv")
         accuracy = [float(row["test_acc"]) for row in rows]
+        size = args["parameters"]  # not there before the end
     except (OSError, ValueError, KeyError) as error:
         raise utils.UserError(f"{folder}: unfinished or damaged: {train.describe(error)}") from None
     run = dict(
-        seed=args["seed"], params=args["parameters"], test_acc=accuracy[-1],
+        seed=args["seed"], params=size, test_acc=accuracy[-1],
         test_loss=rows[-1]["test_loss"], last5_min=min(accuracy[-5:]),
         best_test_acc=max(accuracy), first_5000_acc="", last_5000_acc="",
         train_acc=float(rows[-1]["train_acc"]),
@@ -88,17 +96,71 @@ def others():
     return sorted({path.parent.name for path in (ROOT / "results").glob("*/seed0")} - {*MODELS})
 
 
+def row_runs():
+    """{(net, recipe): runs} of results/baselines/runs.csv: published nets by their own recipes, and
+    any net by Model 3's."""
+    runs = {}
+    for row in utils.read_csv(ROOT / "results" / "baselines" / "runs.csv"):
+        wrong = row.pop("wrong", "")
+        row |= {key: float(row[key]) for key in row.keys() - {"net", "recipe", "torch"}}
+        if wrong:  # older runs have not kept it
+            row["wrong"] = [int(index) for index in wrong.split()]
+        runs.setdefault((row["net"], row["recipe"]), []).append(row)
+    return runs
+
+
 def baselines():
     """The rows of published.csv, each with the runs of that net by recipe: "own", "model3"."""
-    nets = utils.read_csv(ROOT / "results" / "published.csv")
-    rows = utils.read_csv(ROOT / "results" / "baselines" / "runs.csv")
-    for row in rows:
-        row |= {key: float(row[key]) for key in row.keys() - {"net", "recipe", "torch"}}
+    nets, runs = utils.read_csv(ROOT / "results" / "published.csv"), row_runs()
     for net in nets:
         for recipe in ("own", "model3"):
-            net[recipe] = [row for row in rows if row["recipe"] == recipe
-                           and row["net"] == net["net"].lower()]
+            net[recipe] = runs.get((net["net"].lower(), recipe), [])
     return nets
+
+
+def all_nets():
+    """A dict for each net, ours and others': name, path of its file, runs by "own" and "model3"."""
+    runs, theirs, nets = row_runs(), {net["net"].lower(): net for net in baselines()}, []
+    recipe = train.load_model_file(model_file("model3"))[2]
+    for name in dict.fromkeys((*MODELS, *others(), *(name for name, _ in runs))):
+        path, own, model3 = model_file(name), published(name), runs.get((name, "model3"), [])
+        if name in theirs:
+            own = runs.get((name, "own"), [])
+        elif train.load_model_file(path)[2] == recipe:
+            model3 = own
+        if name not in theirs or not theirs[name]["reconstructed"]:
+            nets.append(dict(name=theirs.get(name, {"net": name})["net"], path=path, own=own,
+                             model3=model3))
+    return nets
+
+
+def multiply_adds(net):
+    """How often a net multiplies a weight by a value to read an image, in its convolutions and
+    linear layers."""
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        net.eval()(torch.zeros(1, 1, 28, 28))
+    return counter.get_total_flops() // 2  # the counter takes the addition for another operation
+
+
+@functools.cache
+def cost(path):
+    """(parameters, multiply-adds an image) of the net in a model file."""
+    net = train.load_model_file(path)[1]()
+    return train.count(net), multiply_adds(net)
+
+
+def paired(runs, others):
+    """(points of accuracy that runs have more than others, its standard error over the 10,000 test
+    images), image by image, each read by all seeds of both; None if misread images are not kept."""
+    shares = []
+    for group in (runs, others):
+        group = [run["wrong"] for run in group if "wrong" in run]
+        if not group:
+            return None
+        counts = Counter(index for wrong in group for index in wrong)
+        shares.append([counts[index] / len(group) for index in range(10000)])
+    gaps = [100 * (theirs - ours) for ours, theirs in zip(*shares)]
+    return statistics.mean(gaps), statistics.stdev(gaps) / 100
 
 
 def mean(runs, key="test_acc"):
@@ -114,10 +176,12 @@ def spread(runs, key="test_acc"):
     return f"{mean(runs, key):.2f}{deviation} % (n={len(runs)})"
 
 
-def held(runs):
-    """'9 of 10': in how many runs each of the last five epochs met the target; '–' of none."""
-    count = sum(run["last5_min"] >= utils.TARGET for run in runs)
-    return f"{count} of {len(runs)}" if runs else "–"
+def held(runs, key="last5_min"):
+    """'9 of 10': in how many runs each of the last five epochs met the target; '–' of none. If all
+    did, with the share of all seeds that do at least, at 95 % confidence (Clopper and Pearson)."""
+    count = sum(run[key] >= utils.TARGET for run in runs)
+    bound = f" (≥ {100 * 0.025 ** (1 / count):.0f} %)" if runs and count == len(runs) else ""
+    return f"{count} of {len(runs)}{bound}" if runs else "–"
 
 
 def duration(runs):
@@ -129,36 +193,94 @@ def duration(runs):
 
 
 # ---- tables ------------------------------------------------------------------------------------
-def net_line(path, parameters, runs, *more):
-    """The cells of a net that both tables of our models have, and more after the accuracy."""
-    return [f"[{path}]({path})", f"{parameters:,}", spread(runs), *more, held(runs), duration(runs)]
+COST = ("parameters", "kMAC", "time of 1 image, 1,000")
+
+
+def cost_cells(path):
+    """What a net costs, as table cells under COST."""
+    parameters, macs = cost(path)
+    times = {row["net"]: row for row in utils.read_csv(ROOT / "results" / "inference.csv")}
+    ratios = times.get(path.stem)
+    return [f"{parameters:,}", f"{macs / 1000:,.0f}",
+            f"{float(ratios['image']):.1f}, {float(ratios['batch']):.1f}" if ratios else "–"]
+
+
+def link(path):
+    """A model file as a link from the README."""
+    return "[{0}]({0})".format(path.relative_to(ROOT).as_posix())
+
+
+def beside_model3(runs):
+    """'-0.070 ± 0.016': the points that runs have more than Model 3's, image by image."""
+    gap = paired(runs, published("model3"))
+    return "{:+.3f} ± {:.3f}".format(*gap) if gap and any(gap) else "–"
 
 
 def results_table():
     """The models' runs on all training images."""
     lines = []
     for model in MODELS:
-        runs = published(model)
+        path, runs = model_file(model), published(model)
         lowest = f"{min(run['last5_min'] for run in runs):.2f} %"
-        lines.append(net_line(f"{model}.py", runs[0]["params"], runs, lowest))
-    return utils.table(("model", "parameters", "test accuracy, last epoch",
-                        "lowest of the last five", "seeds that hold 99.4 %", "time"), lines)
+        lines.append((link(path), *cost_cells(path), spread(runs), beside_model3(runs), lowest,
+                      held(runs), duration(runs)))
+    return utils.table((
+        "model", *COST, "test accuracy, last epoch", "beside Model 3", "lowest of the last five",
+        "seeds that hold 99.4 %", "training"), lines)
 
 
 def leaderboard_table():
-    """The nets within the budget with five runs by their own recipes, the best first."""
-    nets = []
-    for name in (*MODELS, *others()):
-        runs = published(name)
-        nets.append((model_file(name).relative_to(ROOT).as_posix(), runs[0]["params"], runs))
-    for net in baselines():
-        if not net["reconstructed"]:
-            path = f"baselines/{net['net'].lower()}.py"
-            nets.append((path, int(net["parameters"]), net["own"]))
-    nets = [net for net in nets if net[1] < utils.BUDGET and len(net[2]) >= 5]
-    nets.sort(key=lambda net: mean(net[2]), reverse=True)
-    return utils.table(("net", "parameters", "test accuracy, last epoch", "seeds that hold 99.4 %",
-                        "time"), [net_line(*net) for net in nets])
+    """The nets within the budget with three runs by Model 3's recipe or five by their own, the best
+    by Model 3's first."""
+    nets = [net for net in all_nets() if cost(net["path"])[0] < utils.BUDGET
+            and (len(net["model3"]) >= 3 or len(net["own"]) >= 5)]
+    nets.sort(key=lambda net: mean(net["model3"] or net["own"]), reverse=True)
+    lines = [(link(net["path"]), *cost_cells(net["path"]), spread(net["model3"]),
+              beside_model3(net["model3"]), held(net["model3"]), spread(net["own"]),
+              held(net["own"])) for net in nets]
+    return utils.table(("net", *COST, "by Model 3's recipe", "beside Model 3", "hold 99.4 %",
+                        "by its own recipe", "hold 99.4 %"), lines)
+
+
+def counts_table():
+    """How many runs of the published nets meet the target, at the end and throughout."""
+    lines, nets = [], [net for net in baselines() if not net["reconstructed"]]
+    small = [net for net in nets if int(net["parameters"]) < utils.BUDGET]
+    for kind, recipe in ("own", "their own recipes"), ("model3", "Model 3's recipe"):
+        for group, words in (nets, "all"), (small, "those below 8,000 parameters"):
+            runs = [run for net in group for run in net[kind]]
+            last, hold = (sum(run[key] >= utils.TARGET for run in runs)
+                          for key in ("test_acc", "last5_min"))
+            lines.append((recipe, f"{words}, {len(group)}", len(runs), last, hold))
+    return utils.table(("by", "published nets", "runs", "last epoch at 99.4 % or more",
+                        "hold 99.4 %"), lines)
+
+
+def elsewhere_table():
+    """Small nets of others that are not of this task."""
+    return utils.table(("elsewhere", "parameters", "accuracy", "epochs, at most", "how"), [
+        (f"[{row['net']}]({row['address']})", f"{int(row['parameters']):,}",
+         f"{row['accuracy']} %", f"{int(row['epochs']):,}", row["how"])
+        for row in utils.read_csv(ROOT / "results" / "elsewhere.csv")])
+
+
+def compute_table():
+    """What was trained, in hours of a core and of a GPU, whose torch was 2.11."""
+    folders = [folder for name in (*MODELS, *others())
+               for folder in seed_folders(ROOT / "results" / name)]
+    rows = [utils.read_csv(ROOT / "results" / name)
+            for name in ("baselines/runs.csv", "experiments.csv", "earlier.csv")]
+    lines = []
+    for words, runs in (("our nets, on all training images", map(read_run, folders)),
+                        ("published nets and Model 3's recipe", rows[0]),
+                        ("held out, and others, to choose", rows[1] + rows[2])):
+        hours = {"cpu": [], "gpu": []}
+        for run in runs:
+            place = "gpu" if run["torch"].startswith("2.11") else "cpu"
+            hours[place].append(float(run["seconds"] or 0) * int(run.get("threads") or 1) / 3600)
+        lines.append((words, len(hours["cpu"]), f"{sum(hours['cpu']):.1f}", len(hours["gpu"]),
+                      f"{sum(hours['gpu']):.1f}"))
+    return utils.table(("runs", "on a CPU", "core-hours", "on a GPU", "hours"), lines)
 
 
 def mistakes_table():
@@ -178,11 +300,22 @@ def mistakes_table():
 
 
 def robustness_table():
-    """Accuracy on changed test images, a line for each change."""
-    nets = utils.read_csv(ROOT / "results" / "robustness.csv")
-    return utils.table(("test images (%)", *(net["net"] for net in nets)), [
-        (change, *(f"{float(net[change]):.2f}" if net[change] else "–" for net in nets))
-        for change in nets[0] if change != "net"])
+    """Accuracy on changed test images and other digits, a line for each."""
+    nets = {}
+    for row in utils.read_csv(ROOT / "results" / "robustness.csv"):
+        nets.setdefault(row["net"], []).append(row)
+    lines = []
+    changes = [key for key in row if key not in ("net", "seed")]
+    for change in changes:
+        cells = []
+        for rows in nets.values():
+            values = [float(row[change]) for row in rows if row[change]]
+            absent = "not measured yet" if change == QMNIST else "–"
+            cells.append(f"{statistics.mean(values):.2f} ± {statistics.stdev(values):.2f}"
+                         if values else absent)
+        lines.append((change, *cells))
+    seeds = {len(rows) for rows in nets.values()}
+    return utils.table((f"%, {min(seeds)} seeds", *nets), lines)
 
 
 def speed_table():
@@ -205,6 +338,11 @@ def speed_table():
             f"{speed['threads']} threads, torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
 
 
+def student_t(n):
+    """How many standard errors a 95 % interval for the mean of n values reaches to each side."""
+    return T[max(size for size in T if size <= n)]
+
+
 def verdict(net):
     """What the best epochs of our seeds say about the published best epoch."""
     best = [run["best_test_acc"] for run in net["own"]]
@@ -213,19 +351,18 @@ def verdict(net):
     if len(best) < 5:
         return f"{len(best)} of 5 runs done" if best else "not run yet"
     gap = float(net["best"]) - statistics.mean(best)
-    # Where one more run lies in 95 % of cases: Student's t at 97.5 % for 20, 10 and 5 runs.
-    t = 2.093 if len(best) >= 20 else 2.262 if len(best) >= 10 else 2.776
-    noise = max(t * (1 + 1 / len(best)) ** 0.5 * statistics.stdev(best), 0.1)
+    # One more run of ours lies nearer than this to their mean in 95 % of cases.
+    noise = student_t(len(best)) * (1 + 1 / len(best)) ** 0.5 * statistics.stdev(best)
     if gap > noise:
         return f"optimistic by {gap:.2f}"
-    return f"surpassed by {-gap:.2f}" if gap < -noise else "reproduced"
+    return f"pessimistic by {-gap:.2f}" if gap < -noise else "reproduced"
 
 
 def baselines_table():
     """The published nets, as published and as trained here; a dash for what is not there."""
     lines = []
     for net in baselines():
-        own, theirs = net["own"], net["model3"]
+        own, path = net["own"], ROOT / "baselines" / f"{net['net'].lower()}.py"
         source = f"[{net['source']}]({net['address']})" if net["address"] else net["source"]
         extremes = train_acc = seconds = "–"
         if own:
@@ -234,14 +371,13 @@ def baselines_table():
             train_acc = f"{mean(own, 'train_acc'):.2f}"
             seconds = f"{statistics.mean(run['seconds'] / run['epochs'] for run in own):.0f} s"
         lines.append((
-            f"[{net['net']}]({net['net'].lower()}.py), {source}", f"{int(net['parameters']):,}",
-            net["best"], net["last"] or "–", spread(own), extremes, spread(own, "best_test_acc"),
-            held(own), spread(theirs), held(theirs), f"{net['train'] or '–'}, {train_acc}", seconds,
-            verdict(net)))
+            f"[{net['net']}]({path.name}), {source}", *cost_cells(path), net["best"],
+            net["last"] or "–", spread(own), extremes, spread(own, "best_test_acc"), held(own),
+            f"{net['train'] or '–'}, {train_acc}", seconds, verdict(net)))
     return utils.table((
-        "net, source", "parameters", "published: best (%)", "last (%)", "here: last epoch",
-        "lowest to highest", "best epoch", "hold 99.4 %", "by Model 3's recipe: last epoch",
-        "hold 99.4 %", "training (%): published, here", "an epoch", "verdict"), lines)
+        "net, source", *COST, "published: best (%)", "last (%)", "here: last epoch",
+        "lowest to highest", "best epoch", "hold 99.4 %", "training (%): published, here",
+        "an epoch", "verdict"), lines)
 
 
 def points_table():
@@ -315,18 +451,23 @@ def experiments_table(names):
             ours, theirs = ([runs[each][key][place] for key in both] for each in (name, reference))
             gaps = [a - b for a, b in zip(ours, theirs)]
             cell = ", ".join(f"{gap:+.{digits}f}" for gap in gaps)
-            if len(gaps) > 2:  # the mean and its standard error, which fewer do not give
-                error = statistics.stdev(gaps) / len(gaps) ** 0.5
-                cell = f"{statistics.mean(gaps):+.{digits}f} ± {error:.{digits}f}"
+            if len(gaps) > 2:  # the mean and its 95 % interval
+                gap = statistics.mean(gaps)
+                reach = student_t(len(gaps)) * statistics.stdev(gaps) / len(gaps) ** 0.5
+                cell = f"{gap:+.{digits}f} ± {reach:.{digits}f}"
+                if abs(gap) <= reach:
+                    cell += ", not told from 0"
             line += [f"{statistics.mean(ours):.{digits}f}{unit}", cell if name != reference else ""]
         lines.append([*line, len(both)])
     return utils.table((f"{model}, held out", "cross-entropy", "difference", "accuracy",
                         "difference", "pairs"), lines)
 
 
-TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
-              robustness=robustness_table, speed=speed_table, baselines=baselines_table,
-              points=points_table)
+TABLES = {
+    "results": results_table, "leaderboard": leaderboard_table, "mistakes": mistakes_table,
+    "robustness": robustness_table, "speed": speed_table, "baselines": baselines_table,
+    "points": points_table, "counts": counts_table, "elsewhere": elsewhere_table,
+    "compute": compute_table}
 
 
 # ---- documents ---------------------------------------------------------------------------------
@@ -358,11 +499,11 @@ def texts():
         result = f"""
 Result
     {spread(runs)} on the 10,000 test images in the last of {len(first["accuracy"])} epochs;
-    lowest of any seed's last five epochs {min(run["last5_min"] for run in runs):.2f} %; at least \
-99.4 % in each of them: {held(runs)} seeds.
-    {first["params"]:,} parameters, torch {first["torch"]}, {first["device"]}, \
-{first["threads"]} thread{"s" * (first["threads"] > 1)},
-    {mean(runs, "seconds"):.0f} s a run.
+    lowest of any seed's last five epochs {min(run["last5_min"] for run in runs):.2f} %.
+    Seeds with at least 99.4 % in each of these five: {held(runs)}.
+    {first["params"]:,} parameters, {cost(ROOT / f"{model}.py")[1]:,} multiply-adds an image.
+    torch {first["torch"]}, {first["device"]}, {first["threads"]} \
+thread{"s" * (first["threads"] > 1)}, {mean(runs, "seconds"):.0f} s a run.
     Reproduce seeds {first["seed"]} to {last}: python train.py --model {model[-1]}{begin} \
 --runs {len(runs)}
 
@@ -387,6 +528,8 @@ def pictures():
     rows = utils.receptive_field(train.load_model_file("3")[1]())
     return {f"results/{name}/seeds.png": figures.seeds(name, ours[name]) for name in ours} | {
         "results/accuracy.png": figures.accuracy(ours, further, baselines()),
+        "results/arithmetic.png": figures.arithmetic({
+            net["name"]: (cost(net["path"]), net["model3"]) for net in all_nets()}),
         "results/receptive_field.png": figures.receptive_field(rows, five),
         "baselines/published.png": figures.published(baselines())}
 
