@@ -686,18 +686,26 @@ def curves(rows, rates, title, recipe):
                "loss.png": plot(title, "epoch", "loss (cross-entropy)", loss),
                "learning_rate.png": plot(title, "step", "learning rate", steps)}
     figures["accuracy.png"].axes[0].set_ylim(math.floor(min(lowest, 98.9)), 100)
-    figures["loss.png"].axes[0].set_yscale("log")
+    log_axis(figures["loss.png"].axes[0])
     return figures
 
 
-def mistakes(images, labels, predictions, title, first=0, most=60):
+def log_axis(axes):
+    """A logarithmic y axis with numbers that one can read."""
+    axes.set_yscale("log", subs=[2, 5])  # beside the powers of ten
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+
+
+def mistakes(images, labels, predictions, title, first=0, most=60, ringed=()):
     """Figure of the first misclassified of images (N, 28, 28): index: true label → prediction. The
-    index counts from `first`."""
+    index counts from `first`; those of `ringed` get a ring."""
     wrong = (predictions != labels).nonzero().flatten().tolist()
     lines = max(1, math.ceil(min(len(wrong), most) / 10))
     shown = f"the first {most}: " if len(wrong) > most else ""
     figure = new_figure(figsize=(10, 0.8 + 1.13 * lines))
-    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong\n{shown}index: true → guess")
+    figure.suptitle(f"{title}\n{len(wrong)} of {len(labels)} wrong, as the net sees them\n"
+                    f"{shown}index: true → guess")
     axes = figure.add_subplot()
     axes.axis("off")
     for place, i in enumerate(wrong[:most]):
@@ -706,5 +714,7 @@ def mistakes(images, labels, predictions, title, first=0, most=60):
                     extent=(left, left + 28, top + 28, top))
         axes.text(left + 14, top - 2, f"{first + i}: {labels[i]} → {predictions[i]}",
                   ha="center", fontsize=8)
+        if first + i in ringed:
+            axes.plot(left + 14, top + 14, "o", markersize=46, fillstyle="none", color="C3")
     axes.set(xlim=(0, 352), ylim=(40 * lines - 8, -10))
     return figure

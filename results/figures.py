@@ -5,7 +5,8 @@ import itertools
 import json
 import statistics
 
-from matplotlib.patches import Rectangle
+from matplotlib.colors import to_rgb
+from matplotlib.patches import Polygon, Rectangle
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -45,47 +46,62 @@ def seeds(model, runs):
 
 def accuracy(ours, others, baselines):
     """Accuracy against parameters: our models large, further ones small, the published nets as
-    trained here pale. ours, others: {name: runs}. baselines: those of report.py."""
+    trained here pale; right, those just below 8,000 once more. ours, others: {name: runs}.
+    baselines: those of report.py."""
     nets = ours | others
-    sizes = [runs[0]["params"] for runs in nets.values()]
-    lowest = min(run["test_acc"] for runs in nets.values() for run in runs)
-    figure = utils.new_figure(figsize=(9, 5.5))
-    axes = figure.add_subplot(
-        xlabel="parameters (log scale)", ylabel="test accuracy in the last epoch (%)",
-        xscale="log", xlim=(min(3200, 0.9 * min(sizes)), max(17000, 1.1 * max(sizes))),
-        ylim=(min(98.86, lowest - 0.05), 99.75))
-    ticks = (4000, 6000, 8000, 10000, 12000, 16000)
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.minorticks_off()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.fill_between([0, utils.BUDGET], utils.TARGET, 100, color="tab:green", alpha=0.1, lw=0)
-    axes.text(3300, 99.735, "99.4 % or more in the last epoch,\nfewer than 8,000 parameters",
-              color="tab:green", fontsize=9, va="top")
-
     points = []  # for draw_points()
     for color, (name, runs) in zip(itertools.cycle(COLORS), nets.items()):
-        values = [run["test_acc"] for run in runs]
         words, size, font = f"{name}.py", 5, 8
         if name in ours:
+            values = [run["test_acc"] for run in runs]
             mean, deviation = statistics.mean(values), statistics.stdev(values)
             words = f"{name.replace('model', 'Model ')}\n{mean:.2f} ± {deviation:.2f} %"
             size, font = 10, 11
-        points.append((runs[0]["params"], statistics.mean(values), (min(values), max(values)),
-                       words, size, dict(color=color, fontsize=font)))
+        points.append(point(runs[0]["params"], runs, words, size, color, font))
     below = ""
     for net in baselines:
-        values = [run["test_acc"] for run in net["own"]]
-        if values and statistics.mean(values) < 98.9:
-            below += f"; {net['net']} is at {statistics.mean(values):.2f} %"
-        elif values:
-            style = dict(color="0.65", fontsize=8)
-            points.append((int(net["parameters"]), statistics.mean(values),
-                           (min(values), max(values)), net["net"], 4, style))
-    axes.text(16800, 98.87, "grey: others' nets, trained here by their own recipes"
-              f"{below}\nbars: from the lowest seed to the highest", color="0.5",
-              fontsize=8, ha="right", va="bottom")
-    draw_points(axes, points)
+        words = f"{net['net']} (reconstructed)" if net["reconstructed"] else net["net"]
+        if net["own"]:
+            points.append(point(int(net["parameters"]), net["own"], words, 4, "0.6", 8))
+    low = [each for each in points if each[1] < 98.9 and each[4] == 4]
+    below = "".join(f"; {words} is at {y:.2f} %" for _, y, _, words, *_ in low)
+    points = [each for each in points if each not in low]
+
+    figure = utils.new_figure(figsize=(11, 5.5))
+    axes, close = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1))
+    lowest, sizes = min(each[2][0] for each in points), [each[0] for each in points]
+    axes.set(xlabel="parameters (log scale)", ylabel="test accuracy in the last epoch (%)",
+             xscale="log", ylim=(min(98.86, lowest - 0.05), 99.75),
+             xlim=(min(3200, 0.9 * min(sizes)), max(17000, 1.1 * max(sizes))))
+    ticks = (4000, 6000, 8000, 10000, 12000, 16000)
+    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    close.set(xlabel="parameters, from 7,700 on", xlim=(7700, 8000))
+    close.set_xticks((7700, 7800, 7900, 8000), ("7,700", "7,800", "7,900", "8,000"))
+    for each in (axes, close):
+        each.spines[["top", "right"]].set_visible(False)
+        each.axhline(utils.TARGET, color="tab:green", linewidth=0.7, zorder=0)
+        each.axvline(utils.BUDGET, color="tab:green", linewidth=0.7, zorder=0)
+    axes.text(3300, 99.735, "filled: all seeds stay at 99.4 % or above through\nthe last five "
+              "epochs; white: none does", color="tab:green", fontsize=9, va="top")
+    axes.text(16800, 98.87, f"grey: others' nets, trained here by their own recipes{below}\n"
+              "bars: from the lowest seed to the highest", color="0.5", fontsize=8, ha="right",
+              va="bottom")
+    in_crowd = [each for each in points if 7700 < each[0] < 8000]
+    draw_points(axes, [(*each[:3], "" if each in in_crowd and each[4] < 10 else each[3], *each[4:])
+                       for each in points])
+    draw_points(close, [(*each[:3], each[3].partition("\n")[0], *each[4:]) for each in in_crowd])
     return figure
+
+
+def point(x, runs, words, size, color, font):
+    """A net's point for draw_points(): its mean, a bar over all seeds, filled by the share of seeds
+    that hold the target."""
+    values = [run["test_acc"] for run in runs]
+    share = statistics.mean(run.get("last5_min", 0) >= utils.TARGET for run in runs)
+    fill = tuple(1 - share * (1 - part) for part in to_rgb(color))
+    return (x, statistics.mean(values), (min(values), max(values)), words, size,
+            dict(color=color, fontsize=font), fill)
 
 
 def arithmetic(nets):
@@ -114,23 +130,25 @@ def arithmetic(nets):
         size = 10 if name == "model3" else 5
         style = dict(color=color, fontsize=11 if name == "model3" else 8)
         points.append((macs / 1000, mean, (mean - error, mean + error),
-                       name.replace("model", "Model "), size, style))
+                       name.replace("model", "Model "), size, style, color))
     draw_points(axes, points)
     return figure
 
 
 def draw_points(axes, points):
-    """Draw points (x, y, (low, high) of its bar, words, size, style of the words), each with its
-    words beside it, where they cover no others and no point."""
-    for x, y, (low, high), _, size, style in points:
+    """Draw points (x, y, (low, high) of its bar, words, size, style of the words, fill), each with
+    its words beside it, where they cover no others and no point."""
+    for x, y, (low, high), _, size, style, fill in points:
         axes.errorbar(x, y, [[y - low], [high - y]], marker="o", markersize=size,
-                      color=style["color"], elinewidth=size / 5, zorder=size)
+                      color=style["color"], elinewidth=size / 5, zorder=size, mfc=fill)
     axes.figure.draw_without_rendering()  # fixes the scale
     inside = axes.get_window_extent()
     taken = [Bbox(axes.transData.transform([(x, low), (x, high)])).padded(size)
-             for x, _, (low, high), _, size, _ in points]
+             for x, _, (low, high), _, size, *_ in points]
     places = [(side, up) for up in (0, 10, -10, 20, -20, 30, -30, 40, -40) for side in (1, -1)]
-    for x, y, _, words, size, style in points:
+    for x, y, _, words, size, style, _ in points:
+        if not words:
+            continue
         line = dict(arrowstyle="-", color=style["color"], lw=0.6, shrinkA=0, shrinkB=size / 2)
         note = axes.annotate(words, (x, y), (0, 0), **style, va="center",
                              textcoords="offset points", zorder=20, in_layout=False,
@@ -170,18 +188,94 @@ def published(baselines):
     return figure
 
 
-def prepared(before, after):
-    """Images (N, 28, 28) in a row, and below them the same digits as the net gets them."""
-    figure = utils.new_figure(figsize=(9, 2.5))
-    grid = figure.subplots(2, len(before))
-    for row, images, words in zip(grid, (before, after), ("as written", "prepared")):
+def prepared(rows):
+    """Rows of as many images (28, 28) each, {words: images}, with lines through their middles, to
+    compare slant and place."""
+    figure = utils.new_figure(figsize=(9, 1.05 * len(rows)))
+    columns = max(map(len, rows.values()))
+    for row, (words, images) in zip(figure.subplots(len(rows), columns), rows.items()):
         row[0].set_ylabel(words)
         for axes, image in zip(row, images):
             axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
+            axes.axvline(13.5, color="C0", linewidth=0.5)
+            axes.axhline(13.5, color="C0", linewidth=0.5)
             axes.set(xticks=[], yticks=[])
-            axes.axvline(13.5, color="C0", linewidth=0.5)  # the middle, to compare slant and place
             axes.spines[:].set_color("0.8")
     return figure
+
+
+def training(rows, rates, title):
+    """Accuracy and loss, training and test, above the learning rate. rows: those of metrics.csv;
+    rates: those of learning_rate.csv."""
+    figure = utils.new_figure(figsize=(9, 6))
+    top, middle, low = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
+    epochs = [int(row["epoch"]) for row in rows]
+    for axes, key in (top, "acc"), (middle, "loss"):
+        for part, color in ("train", "C0"), ("test", "C1"):
+            values = [float(row[f"{part}_{key}"]) for row in rows]
+            axes.plot(epochs, values, ".-", color=color)
+            place = "bottom" if part == "train" else "top"
+            axes.text(epochs[-1] + 0.2, values[-1], part, color=color, va=place)
+    top.axhline(utils.TARGET, color="tab:green", linewidth=0.8)
+    top.text(1, utils.TARGET, f"{utils.TARGET} %", color="tab:green", va="bottom", fontsize=9)
+    top.set(title=title, ylabel="accuracy (%)", ylim=(97.5, 100), xlim=(0.5, epochs[-1] + 1.2))
+    utils.log_axis(middle)
+    middle.set(ylabel="cross-entropy")
+    steps = len(rates) / len(rows)  # in an epoch
+    low.plot([0.5 + number / steps for number in range(len(rates))],
+             [float(row["lr"]) for row in rates], color="0.3")
+    low.set(ylabel="learning rate", xlabel="epoch", xticks=epochs)
+    for axes in (top, middle, low):
+        axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def architecture(rows):
+    """The layers of Model 3 as a row of boxes as high as their maps, and a full 3×3 convolution
+    beside a separable one. rows: those of utils.receptive_field()."""
+    figure = utils.new_figure(figsize=(11, 5))
+    top, bottom = figure.subplots(2, 1, height_ratios=(3, 2))
+    left = inputs = 0
+    for row in [dict(layer="image", output=(1, 28, 28), parameters=0, kernel=""), *rows[:-1]]:
+        channels, side, *_ = (*row["output"], 1)
+        width, words, color = 0.6 + channels / 40, row["layer"], "0.6"
+        if row["layer"] == "Conv2d":
+            words, color = "{0}×{0}".format(row["kernel"][0]), "C0"
+            if channels == inputs and row["kernel"][0] > 1:
+                words, color = f"{words}\neach", "C3"
+        top.add_patch(Rectangle((left, -side / 2), width, side, color=color, alpha=0.5, lw=0))
+        shape = f"{channels}×{side}×{side}" if side > 1 else f"{channels}"
+        top.text(left + width / 2, side / 2 + 1, shape, ha="center", fontsize=7)
+        top.text(left + width / 2, -side / 2 - 1, words.replace("MaxPool2d", "pool"), ha="center",
+                 va="top", fontsize=7)
+        inputs, left = channels, left + width + 0.75
+    top.set(xlim=(-0.5, left), ylim=(-20, 18))
+
+    for x, side, depth, color, words in (
+            (0, 3, 32, "C0", "a full 3×3 convolution, 32 to 32 channels:\n"
+             "32 kernels of 3×3×32, 9 · 32 · 32 = 9,216 weights"),
+            (52, 3, 1, "C3", "a separable one, 1,312 weights:\n32 kernels of 3×3×1, 288"),
+            (82, 1, 32, "C0", "and 32 of 1×1×32, 1,024")):
+        for number in range(3):
+            box(bottom, x + number * (side + 3 + depth * 0.3), side, depth * 0.3, color)
+        bottom.text(x, -2, words, va="top", fontsize=9, color=color)
+    bottom.set(xlim=(-2, 125), ylim=(-10, 11), aspect="equal")
+    for axes in (top, bottom):
+        axes.axis("off")
+    return figure
+
+
+def box(axes, left, side, depth, color):
+    """A kernel: a front of side × side weights, and as deep as it has inputs."""
+    slant = depth / 2
+    for corners in ([(0, 0), (side, 0), (side, side), (0, side)],
+                    [(0, side), (depth, side + slant), (side + depth, side + slant), (side, side)],
+                    [(side, 0), (side + depth, slant), (side + depth, side + slant), (side, side)]):
+        axes.add_patch(Polygon([(left + x, y) for x, y in corners], facecolor=color, alpha=0.4,
+                               edgecolor="white", linewidth=1))
+    for number in range(1, side):
+        axes.plot([left + number] * 2, [0, side], color="white", linewidth=0.8)
+        axes.plot([left, left + side], [number] * 2, color="white", linewidth=0.8)
 
 
 def receptive_field(rows, digit):

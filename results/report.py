@@ -531,6 +531,10 @@ def pictures():
         "results/arithmetic.png": figures.arithmetic({
             net["name"]: (cost(net["path"]), net["model3"]) for net in all_nets()}),
         "results/receptive_field.png": figures.receptive_field(rows, five),
+        "results/architecture.png": figures.architecture(rows),
+        "results/training.png": figures.training(*(
+            utils.read_csv(ROOT / "results" / "model3" / "seed0" / f"{name}.csv")
+            for name in ("metrics", "learning_rate")), "Model 3, seed 0"),
         "baselines/published.png": figures.published(baselines())}
 
 

@@ -19,7 +19,7 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from report import FIRST_SEED, QMNIST, ROOT, USPS, figures, model_file
+from report import DOUBTFUL, FIRST_SEED, QMNIST, ROOT, USPS, figures, model_file
 
 import train
 import utils
@@ -28,7 +28,7 @@ NETS = {  # name in the table: model file, folder of the weights under results/
     "Model 1": ("model1", "model1"), "Model 2": ("model2", "model2"),
     "Model 3": ("model3", "model3"), "fast": ("fast", "fast"), "deep": ("deep", "deep"),
     "B3 by Model 3's recipe": ("b3", "baselines/b3-by-model3")}
-SHOWN = [68, 23, 5, 30, 9, 11, 29, 41]  # training images of the picture: large, small, slanted
+SHOWN = [68, 23, 5, 30, 9, 11, 592, 29, 41, 487]  # training images: large, small, slanted
 
 
 def affine(images, angle=0, x=0, y=0, scale=1, shear=0):
@@ -88,6 +88,33 @@ def usps(path):
     return images.squeeze(1), rows[:, 0].long()
 
 
+def draw_digits(digits):
+    """prepared.png: digits (N, 28, 28) as written and prepared; one of them augmented, N times."""
+    recipe = train.load_model_file("3")[2]
+    prepared = utils.prepare(digits, recipe)
+    generator = torch.Generator().manual_seed(0)
+    same = prepared[2].expand(len(digits), 28, 28)
+    batch, _ = next(utils.batches(same, torch.zeros(len(digits)), len(digits), generator,
+                                  recipe["augment"]))
+    augmented = 255 * (batch.squeeze(1) * utils.STD + utils.MEAN)
+    rows = {"as written": digits, "deskewed": utils.deskew(digits), "prepared": prepared,
+            "augmented": augmented}
+    figure = figures.prepared({words: images.numpy() for words, images in rows.items()})
+    figures.draw(figure, ROOT / "results" / "prepared.png")
+
+
+def draw_mistakes(images, labels):
+    """mistakes.png: the test images that seed 0 of Model 3 misreads."""
+    _, net_class, recipe = train.load_model_file("3")
+    net = net_class()
+    net.load_state_dict(utils.load(ROOT / "results" / "model3" / "seed0" / "model.pt"))
+    prepared = utils.prepare(images, recipe)
+    _, _, predictions = utils.evaluate(net, prepared, labels)
+    title = "Model 3, seed 0. Ringed: most people, asked anew, doubt the label"
+    figure = utils.mistakes(prepared, labels, predictions, title, ringed=DOUBTFUL)
+    figures.draw(figure, ROOT / "results" / "mistakes.png")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--qmnist", action="store_true", help="read QMNIST, too (a download)")
@@ -120,9 +147,8 @@ def main():
             print(row, flush=True)
     utils.write(ROOT / "results" / "robustness.csv", utils.csv_text(rows))
 
-    digits = utils.load_mnist(root, train=True)[0][SHOWN]
-    picture = figures.prepared(digits.numpy(), utils.upright(digits).numpy())
-    figures.draw(picture, ROOT / "results" / "prepared.png")
+    draw_digits(utils.load_mnist(root, train=True)[0][SHOWN])
+    draw_mistakes(images, labels)
 
 
 if __name__ == "__main__":
