@@ -1,12 +1,9 @@
 """Model 1: does the pipeline work, and what does a small net reach without a budget?
 
 Target
-    99.55 % on the test set, on average over the seeds, with a net that is over the budget of 8,000
-    parameters on purpose. Its layers are those of baselines/c1.py, with which this task is usually
-    begun: 3×3 convolutions, one 1×1 convolution with a pool behind it, an average pool as the head.
-    The recipe is short: SGD with momentum under OneCycleLR, slanted digits sheared upright
-    (deskewed), and small random affine transforms. No dropout, no label smoothing, no weight
-    average.
+    99.55 % on the test set, on average over the seeds. Seeds differ by 0.05 points, so that hardly
+    one would end below the task's 99.4 %. The net is over the budget of 8,000 parameters on
+    purpose.
 
 Result
     99.58 ± 0.05 % (n=10) on the 10,000 test images in the last of 15 epochs;
@@ -17,15 +14,15 @@ Result
     Reproduce seeds 0 to 9: python train.py --model 1 --runs 10
 
 Analysis
-    What 99.4 % takes is a stack of convolutions with BatchNorm and a schedule; the rest of the
-    repository is about getting there with fewer parameters.
-    What each ingredient is worth, by the held-out cross-entropy, the mean of two folds:
-        0.0177  as it is
-        0.0198  without augmentation
-        0.0179  without deskewing, which is within the noise
-    Most of the arithmetic is in the second convolution, which makes 32 maps of 24×24 pixels only
-    for the 1×1 convolution behind it to squeeze them to ten. Pooling earlier is the first thing to
-    try.
+    The layers are those of baselines/c1.py, with which this task is usually begun: 3×3
+    convolutions, a 1×1 convolution before the pool, an average pool at the end. The recipe is
+    short: SGD with momentum under OneCycleLR, deskewed digits, small random distortions.
+
+    It neither over- nor underfits: 99.60 % of the training images, though they are distorted,
+    against 99.58 % of the test images.
+
+    Of its 3.39 million multiply-adds, 2.65 are in layer 2, which makes 32 maps of 24×24 pixels only
+    for layer 3 to squeeze them to ten. Next: pool before that, and make a 3×3 convolution cheaper.
 """
 
 from torch import nn
@@ -53,18 +50,18 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(           # output      RF
-            conv(1, 16),                       # 16×26×26     3
-            conv(16, 32),                      # 32×24×24     5
-            nn.Conv2d(32, 10, 1, bias=False),  # 10×24×24     5
-            nn.MaxPool2d(2),                   # 10×12×12     6
-            conv(10, 16),                      # 16×10×10    10
-            conv(16, 16),                      # 16×8×8      14
-            conv(16, 16),                      # 16×6×6      18
-            conv(16, 16, padding=1),           # 16×6×6      22
-            nn.AvgPool2d(6),                   # 16×1×1      32
-            nn.Conv2d(16, 10, 1, bias=False),  # 10×1×1      32
-            nn.Flatten(),                      # 10          32
+        self.layers = nn.Sequential(           # layer, output, RF
+            conv(1, 16),                       # 1   16×26×26     3
+            conv(16, 32),                      # 2   32×24×24     5
+            nn.Conv2d(32, 10, 1, bias=False),  # 3   10×24×24     5
+            nn.MaxPool2d(2),                   # 4   10×12×12     6
+            conv(10, 16),                      # 5   16×10×10    10
+            conv(16, 16),                      # 6   16×8×8      14
+            conv(16, 16),                      # 7   16×6×6      18
+            conv(16, 16, padding=1),           # 8   16×6×6      22
+            nn.AvgPool2d(6),                   # 9   16×1×1      32
+            nn.Conv2d(16, 10, 1, bias=False),  # 10  10×1×1      32
+            nn.Flatten(),                      #     10          32
         )
 
     def forward(self, images):

@@ -1,8 +1,15 @@
 """Model 2: how small can a net be and still reach 99.4 %, on every seed?
 
+Changed since Model 1
+    net: the pool comes right behind layer 1; the other 3×3 convolutions are separable, for a
+    seventh of the weights; the average pool hands 32 numbers to a linear layer
+    digits: prepared, that is also at one place, in one size and contrast; thicker, thinner and
+    noisy ones in augmentation, and no augmentation in the last two epochs
+    training: Muon for SGD, ReduceLROnPlateau for OneCycleLR, 256 images a step for 128; smoothed
+    labels; what is tested is the average of the weights
+
 Target
-    At least 99.4 % on the test set in each of the last five of 15 epochs, on every seed, with as
-    few parameters as possible, global average pooling (GAP) and ReduceLROnPlateau.
+    The task, on every seed, with as few parameters as possible, under ReduceLROnPlateau.
 
 Result
     99.53 ± 0.04 % (n=40) on the 10,000 test images in the last of 15 epochs;
@@ -13,45 +20,32 @@ Result
     Reproduce seeds 20 to 59: python train.py --model 2 --seed 20 --runs 40
 
 Analysis
-    Changed since Model 1: after the first pool, each 3×3 convolution is split in two, every channel
-    by itself and then a 1×1 transition across channels, which needs a seventh of the weights; GAP
-    hands 32 numbers to a linear layer. Preparation brings all digits not only to one slant but to
-    one place, size and contrast. Muon takes the place of SGD, and the average of the weights is
-    what gets judged.
-    What each ingredient is worth, by the held-out cross-entropy, the mean of two folds. Smoothed
-    labels raise it, so that it is not to be compared with Model 1's:
-        0.0352  as it is
-        0.0398  trained without preparation
-        0.0388  without augmentation
-        0.0384  without the two plain epochs at the end
-        0.0382  with SGD (rate 0.2, not tuned) in place of Muon
-        0.0337  with OneCycleLR in place of ReduceLROnPlateau
-    Smaller: with channels of 10 22 22 22 22 32, 3,938 parameters, the same recipe reaches
-    99.50 ± 0.05 % (n=20) on the test set, and 18 of 20 seeds hold the target; with 5,790 parameters
-    99.56 ± 0.04 % (n=20), and 20 of 20 do. Seeds 0 to 19 had a say in the choice between them, and
-    do not count; 20 to 59 had none.
-    ReduceLROnPlateau, told to halve the rate whenever an epoch's training loss is not 5 % below the
-    lowest so far, leaves it alone for about four epochs and then brings it down in steps. It needs
-    no length of the run beforehand; OneCycleLR does, and is a little better for it.
+    It fits as well as Model 1 with a third of its parameters: 99.61 % of the training images, most
+    of them distorted, against 99.53 % of the test images.
+    Smaller nets by the same recipe: 3,938 parameters, 99.50 ± 0.05 % (n=20), 18 of 20 seeds hold.
+    Larger: 5,790, 99.56 ± 0.04 % (n=20), 20 of 20. Seeds 0 to 19 chose between them and do not
+    count here.
+    Next: widen it up to the budget, let it learn how to average, and use OneCycleLR, which is
+    better where the length of a run is known.
 """
 
 from torch import nn
 
 RECIPE = dict(
     epochs=15,
-    batch_size=256,  # images a step
-    optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # evens out the singular values of each
-                   # weight matrix's step (utils.py)
-                   vectors=6.7,  # BatchNorm's weights and biases: SGD at 6.7 times the rate
+    batch_size=256,  # images a step; was 128
+    optimizer=dict(name="Muon", lr=0.03, momentum=0.9,  # was SGD; see utils.py
+                   vectors=6.7,  # BatchNorm's weights and biases take SGD's steps, at 6.7 × 0.03,
+                   # which is 0.2, a usual rate of SGD
                    weight_decay=5e-4),  # of these alone
-    scheduler=dict(name="ReduceLROnPlateau",  # stepped once an epoch, watches the training loss
+    scheduler=dict(name="ReduceLROnPlateau",  # was OneCycleLR; once an epoch, by the training loss
                    factor=0.5, patience=0, threshold=0.05),  # halve unless it fell by 5 %
-    upright=True,  # one slant, place, size and contrast for all digits, in training and in test
+    upright=True,  # prepare: one slant, place, size and contrast for all digits; was deskew
     augment=dict(rotate=10, shift=1, scale=0.1,  # degrees, pixels, a fraction
-                 thickness=0.5, noise=0.2),  # pixels, a fraction; uniform within ±, noise from 0
-    plain_epochs=2,  # the last two epochs are without augmentation
-    label_smoothing=0.02,  # 2 % of each label's probability is spread over the ten digits
-    average=0.998,  # what is tested and saved is a moving average: after each step, the weights
+                 thickness=0.5, noise=0.2),  # new: pixels; a fraction, from 0 on, the others ±
+    plain_epochs=2,  # new: the last two epochs are without augmentation
+    label_smoothing=0.02,  # new: 2 % of a label's probability is spread over the ten digits
+    average=0.998,  # new: what is tested and saved is the average of the weights. After a step they
                     # get a share in it of 9 / (9 + steps), but at least 1 - 0.998, which the 3,525
                     # steps of 15 epochs do not reach
 )
@@ -79,16 +73,16 @@ class Net(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.layers = nn.Sequential(  # output      RF
-            conv_pool(1, 16),         # 16×13×13     4
-            separable(16, 24),        # 24×11×11     8
-            separable(24, 24),        # 24×9×9      12
-            separable(24, 24),        # 24×7×7      16
-            separable(24, 24),        # 24×5×5      20
-            separable(24, 32),        # 32×3×3      24
-            nn.AdaptiveAvgPool2d(1),  # 32×1×1      28
-            nn.Flatten(),             # 32          28
-            nn.Linear(32, 10),        # 10          28
+        self.layers = nn.Sequential(  # layers, output, RF
+            conv_pool(1, 16),         # 1, 2    16×13×13   4
+            separable(16, 24),        # 3, 4    24×11×11   8
+            separable(24, 24),        # 5, 6    24×9×9    12
+            separable(24, 24),        # 7, 8    24×7×7    16
+            separable(24, 24),        # 9, 10   24×5×5    20
+            separable(24, 32),        # 11, 12  32×3×3    24
+            nn.AdaptiveAvgPool2d(1),  # 13      32×1×1    28
+            nn.Flatten(),             #         32        28
+            nn.Linear(32, 10),        # 14      10        28
         )
 
     def forward(self, images):
