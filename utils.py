@@ -359,11 +359,14 @@ def batches(images, labels, batch_size, generator, augment):
 
 # ---- optimizer and scheduler -------------------------------------------------------------------
 class Muon(torch.optim.Optimizer):
-    """MomentUm Orthogonalized by Newton-Schulz, by Keller Jordan
-    (https://kellerjordan.github.io/posts/muon): SGD with Nesterov momentum, but the step of a
-    weight matrix is evened out by orthogonal(), so that it goes equally far in every direction. A
-    convolution's matrix is (outputs, inputs × window). BatchNorm's weights and the biases take
-    plain steps, at `vectors` times the rate and with `weight_decay`."""
+    """Muon, by Keller Jordan (https://kellerjordan.github.io/posts/muon).
+
+    SGD's step for a weight matrix goes far in a few directions and hardly anywhere in all others.
+    Muon takes SGD's step with Nesterov momentum and makes it equally long in every direction, by
+    orthogonal(). That costs five products of small matrices for each layer and step.
+
+    A convolution's matrix is (outputs, inputs × window). What is no matrix, BatchNorm's weights and
+    the biases, takes SGD's own steps, at `vectors` times the rate and with `weight_decay`."""
 
     def __init__(self, params, lr=0.02, momentum=0.9, vectors=5.0, weight_decay=0.0):
         super().__init__(params, dict(lr=lr, momentum=momentum, vectors=vectors,
