@@ -205,9 +205,10 @@ def cost_cells(path):
             f"{float(ratios['image']):.1f}, {float(ratios['batch']):.1f}" if ratios else "–"]
 
 
-def link(path):
-    """A model file as a link from the README."""
-    return "[{0}]({0})".format(path.relative_to(ROOT).as_posix())
+def link(path, up=""):
+    """A model file as a link, from the README or, with `up`, from a folder below."""
+    name = path.relative_to(ROOT).as_posix()
+    return f"[{name}]({up}{name})"
 
 
 def beside_model3(runs):
@@ -222,22 +223,22 @@ def results_table():
     for model in MODELS:
         path, runs = model_file(model), published(model)
         lowest = f"{min(run['last5_min'] for run in runs):.2f} %"
-        lines.append((link(path), *cost_cells(path), spread(runs), beside_model3(runs), lowest,
-                      held(runs), duration(runs)))
+        lines.append((link(path), *cost_cells(path), f"{mean(runs, 'train_acc'):.2f} %",
+                      spread(runs), beside_model3(runs), lowest, held(runs), duration(runs)))
     return utils.table((
-        "model", *COST, "test accuracy, last epoch", "beside Model 3", "lowest of the last five",
-        "seeds that hold 99.4 %", "training"), lines)
+        "model", *COST, "training accuracy", "test accuracy, last epoch", "beside Model 3",
+        "lowest of the last five", "seeds that hold 99.4 %", "time of a run"), lines)
 
 
-def leaderboard_table():
+def leaderboard_table(up="../", most=None):
     """The nets within the budget with three runs by Model 3's recipe or five by their own, the best
-    by Model 3's first."""
+    by Model 3's first. up: before the links; most: of the lines."""
     nets = [net for net in all_nets() if cost(net["path"])[0] < utils.BUDGET
             and (len(net["model3"]) >= 3 or len(net["own"]) >= 5)]
     nets.sort(key=lambda net: mean(net["model3"] or net["own"]), reverse=True)
-    lines = [(link(net["path"]), *cost_cells(net["path"]), spread(net["model3"]),
+    lines = [(link(net["path"], up), *cost_cells(net["path"]), spread(net["model3"]),
               beside_model3(net["model3"]), held(net["model3"]), spread(net["own"]),
-              held(net["own"])) for net in nets]
+              held(net["own"])) for net in nets[:most]]
     return utils.table(("net", *COST, "by Model 3's recipe", "beside Model 3", "hold 99.4 %",
                         "by its own recipe", "hold 99.4 %"), lines)
 
@@ -427,12 +428,50 @@ def changes_table(section):
     return utils.table(("change", "before", "after", "verdict"), lines)
 
 
-def experiments_table(names):
-    """Held-out experiments, each compared with the first in pairs of the same seed and fold."""
-    runs = {}  # {name: {(seed, fold): (loss, accuracy)}}
+def experiments():
+    """{name: {(seed, fold): (loss, accuracy)}} of experiments.csv."""
+    runs = {}
     for row in utils.read_csv(ROOT / "results" / "experiments.csv"):
         judged = float(row["val_loss"]), float(row["val_acc"])
         runs.setdefault(row["name"], {})[row["seed"], row["fold"]] = judged
+    return runs
+
+
+def difference(gaps, form, unit=""):
+    """The differences of paired runs, or, of more than two, their mean and half a 95 % interval."""
+    if len(gaps) < 3:
+        return ", ".join(f"{gap:{form}}" for gap in gaps) + unit
+    gap = statistics.mean(gaps)
+    reach = student_t(len(gaps)) * statistics.stdev(gaps) / len(gaps) ** 0.5
+    words = f"{gap:{form}} ± {reach:{form[1:]}}{unit}"
+    return words if abs(gap) > reach else f"{words}, not told from 0"
+
+
+def ladder_table(most=None):
+    """What each change is worth: how much worse the held-out loss is without it, in percent, or how
+    much the accuracy changes, in points. The largest come first."""
+    runs, lines = experiments(), []
+    for row in utils.read_csv(ROOT / "results" / "ladder.csv"):
+        ours, theirs = runs[row["with"]], runs[row["without"]]
+        pairs = [(theirs[key], ours[key]) for key in theirs if key in ours]
+        if row["by"] == "loss":
+            gaps = [100 * (without[0] / with_it[0] - 1) for without, with_it in pairs]
+            cell, rank = difference(gaps, "+.0f", " %"), statistics.mean(gaps)
+        else:
+            gaps = [without[1] - with_it[1] for without, with_it in pairs]
+            cell, rank = f"accuracy {difference(gaps, '+.2f', ' points')}", 0
+        model = row["with"].partition(" on fresh")[0].partition(":")[0]
+        lines.append((rank, (row["change"], row["why"], cell, f"{model}, {len(pairs)}",
+                             row["models"])))
+    lines.sort(key=lambda line: line[0], reverse=True)
+    return utils.table(("change", "why it helps", "without it, the held-out loss",
+                        "measured in, pairs of runs", "models that have it"),
+                       [line for _, line in lines[:most]])
+
+
+def experiments_table(names):
+    """Held-out experiments, each compared with the first in pairs of the same seed and fold."""
+    runs = experiments()
     chosen = {}  # a dict keeps the order
     for pattern in names.split("|"):
         matching = fnmatch.filter(runs, " ".join(pattern.split()))
@@ -450,21 +489,17 @@ def experiments_table(names):
         for place, digits, unit in (0, 4, ""), (1, 2, " %"):
             ours, theirs = ([runs[each][key][place] for key in both] for each in (name, reference))
             gaps = [a - b for a, b in zip(ours, theirs)]
-            cell = ", ".join(f"{gap:+.{digits}f}" for gap in gaps)
-            if len(gaps) > 2:  # the mean and its 95 % interval
-                gap = statistics.mean(gaps)
-                reach = student_t(len(gaps)) * statistics.stdev(gaps) / len(gaps) ** 0.5
-                cell = f"{gap:+.{digits}f} ± {reach:.{digits}f}"
-                if abs(gap) <= reach:
-                    cell += ", not told from 0"
-            line += [f"{statistics.mean(ours):.{digits}f}{unit}", cell if name != reference else ""]
+            cell = difference(gaps, f"+.{digits}f") if name != reference else ""
+            line += [f"{statistics.mean(ours):.{digits}f}{unit}", cell]
         lines.append([*line, len(both)])
     return utils.table((f"{model}, held out", "cross-entropy", "difference", "accuracy",
                         "difference", "pairs"), lines)
 
 
 TABLES = {
-    "results": results_table, "leaderboard": leaderboard_table, "mistakes": mistakes_table,
+    "results": results_table, "leaderboard": leaderboard_table,
+    "best nets": lambda: leaderboard_table("", 6), "ladder": ladder_table,
+    "five steps": lambda: ladder_table(5), "mistakes": mistakes_table,
     "robustness": robustness_table, "speed": speed_table, "baselines": baselines_table,
     "points": points_table, "counts": counts_table, "elsewhere": elsewhere_table,
     "compute": compute_table}
