@@ -1,4 +1,5 @@
-// A handwritten digit, read on a microcontroller. C99, integers alone, no library, no heap.
+// A handwritten digit, read on a microcontroller. C99, integers alone, no heap, and no library but
+// the compiler's own arithmetic for CPUs that cannot divide.
 //
 // SPDX-License-Identifier: MIT
 // Copyright (c) 2026 the authors of "MNIST under 8,000 parameters"

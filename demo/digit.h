@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define DIGIT_WORK 4304  // bytes of memory that digit() needs, beside 0.5 kB of stack
+#define DIGIT_WORK 4304  // bytes of memory that digit() needs, beside 0.4 kB of stack
 
 // The digit, 0 to 9, in 28×28 pixels. They lie row by row, and ink is high. The digit may have any
 // place, size, slant and contrast. `work` holds nothing before and nothing of use after. The logits

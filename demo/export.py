@@ -411,7 +411,9 @@ def digit_weights_h(model, largest):
         rows.append(f"{{{numbers}, depthwise_{i}, pointwise_{i}, bias_{i}, shift_{i}}}")
 
     lines = [f"// Written by export.py from the published weights of model {model}; do not edit.",
-             "//", f"// The largest values behind each ReLU on {IMAGES:,} training images:",
+             "//", "// SPDX-License-Identifier: MIT",
+             '// Copyright (c) 2026 the authors of "MNIST under 8,000 parameters"', "//",
+             f"// The largest values behind each ReLU on {IMAGES:,} training images:",
              f"//     {', '.join(map(str, largest))}", "//",
              f"// {sum(size.values()):,} bytes of constants:",
              *(f"//     {name:12}{bytes:5}" for name, bytes in size.items()),
