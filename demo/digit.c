@@ -5,8 +5,8 @@
 // Copyright (c) 2026 the authors of "MNIST under 8,000 parameters"
 //
 // First the digit is set upright, as utils.upright() does it. Then the net runs, with weights and
-// activations of 8 bits. A map of height × width × channels lies in memory with its channels last:
-// the channels of a pixel are neighbours.
+// activations of 8 bits. BatchNorm is folded into the weights. A map of height × width × channels
+// lies in memory with its channels last: the channels of a pixel are neighbours.
 //
 // A right shift of a negative number is taken to round down, as all usual compilers have it.
 
@@ -18,7 +18,7 @@ struct layer {
     uint16_t from, to;              // where its input and its output begin in `work`
     const int8_t *depthwise;        // 3 × 3 × inputs
     const int8_t *pointwise;        // outputs × inputs
-    const int32_t *bias;            // outputs
+    const int32_t *bias;            // outputs; half a unit is in it, so that the shift rounds
     const uint8_t *shift;           // outputs: the scale is 1 / 2^shift
 };
 
@@ -31,6 +31,14 @@ struct layer {
 // ---- preparation: as utils.upright() ------------------------------------------------------------
 
 #define ONE 65536  // of fixed-point numbers: they count in units of 1/65536
+
+static int32_t clamp(int32_t value, int32_t least, int32_t most)
+{
+    if (value < least) {
+        return least;
+    }
+    return value > most ? most : value;
+}
 
 // The whole part of the square root. From the highest bit on, each stays if the square is not too
 // large.
@@ -71,8 +79,8 @@ static void upright(const uint8_t pixels[784], uint8_t image[784])
         }
     }
 
-    // Ink is what is brighter than 0.3 of the brightest pixel. Its unit does not matter below, so it
-    // is counted in tenths.
+    // Ink is what is brighter than 0.3 of the brightest pixel. Its unit does not matter below, so
+    // it is counted in tenths.
     int32_t total = 0, sum_x = 0, sum_y = 0, sum_xx = 0, sum_xy = 0, sum_yy = 0;
     for (int y = 0; y < 28; y++) {
         for (int x = 0; x < 28; x++) {
@@ -96,23 +104,17 @@ static void upright(const uint8_t pixels[784], uint8_t image[784])
     int32_t variance_y = covariance(total, sum_yy, sum_y, sum_y);
     int32_t covariance_xy = covariance(total, sum_xy, sum_x, sum_y);
 
-    // Upright is where x and y do not vary together. A shear by this slope leads there.
-    int32_t least = 1285;  // 0.0196 square pixels: utils.py has 1e-4 of squares of 14 pixels
-    int32_t slope = (int32_t)((int64_t)covariance_xy * ONE
-                              / (variance_y > least ? variance_y : least));
+    // Upright is where x and y do not vary together. A shear by this slope leads there. The least
+    // variance is 0.0196 square pixels: 1e-4 in utils.py, which counts in 14 pixels.
+    int32_t divisor = clamp(variance_y, 1285, INT32_MAX);
+    int32_t slope = (int32_t)((int64_t)covariance_xy * ONE / divisor);
 
-    // The ink's root mean square distance from its centre is to be 6.44 pixels. A zoom of 0.7 to
-    // 1.4 does that, so distances of 0.7 × 6.44 to 1.4 × 6.44 are told apart.
-    int32_t spread = variance_x + variance_y - (int32_t)((int64_t)slope * covariance_xy / ONE);
-    const int32_t smallest = 1331827, largest = 5327307;  // fixed-point squares of these two
-    if (spread < smallest) {
-        spread = smallest;
-    }
-    if (spread > largest) {
-        spread = largest;
-    }
-    int32_t root = (int32_t)square_root((uint32_t)spread << 8);  // the distance in 1/4096 pixels
-    int32_t zoom = root * 400 / 161;                             // × 16 / 6.44: fixed-point
+    // The ink's root mean square distance from its centre becomes 6.44 pixels, by a zoom of 0.7 to
+    // 1.4. So its square counts from (0.7 × 6.44)² to (1.4 × 6.44)².
+    int32_t square = variance_x + variance_y - (int32_t)((int64_t)slope * covariance_xy / ONE);
+    square = clamp(square, 1331827, 5327307);
+    int32_t distance = (int32_t)square_root((uint32_t)square << 8);  // in 1/4096 pixels
+    int32_t zoom = distance * 400 / 161;                             // × 16 / 6.44: fixed-point
     int32_t shear = (int32_t)((int64_t)slope * zoom / ONE);
 
     // Each pixel of the result is a mixture of the four between which its place in the raw image
@@ -141,10 +143,7 @@ static void upright(const uint8_t pixels[784], uint8_t image[784])
 // ReLU, and what is too large for 8 bits becomes 255.
 static uint8_t activation(int32_t value)
 {
-    if (value < 0) {
-        return 0;
-    }
-    return value > 255 ? 255 : value;
+    return (uint8_t)clamp(value, 0, 255);
 }
 
 // 3×3 convolution, 2×2 max pool, ReLU: 28×28 → 13×13×CONV_OUTPUTS. A pixel after the pool is
@@ -189,8 +188,7 @@ static void depthwise(const struct layer *layer, const uint8_t *window, int32_t 
     }
 }
 
-// 1×1 convolution: output k of one pixel. export.py sees to it that the sum stays below 2^31. Its
-// biases have half a unit more, so that the shift rounds.
+// 1×1 convolution: output k of one pixel. export.py sees to it that the sum stays below 2^31.
 static int32_t pointwise(const struct layer *layer, int k, const int32_t *inputs)
 {
     const int8_t *weight = layer->pointwise + k * layer->inputs;
