@@ -1,14 +1,22 @@
-"""Write weights.js, all that the page knows about the nets: python demo/export.py
+"""Write weights.js, all that the page knows about the nets, and digit_weights.h, all that digit.c
+knows about one of them:
+
+    python demo/export.py              Model 3 for digit.c
+    python demo/export.py --model 2    Model 2
 
 A net becomes a flat list of operations. They are found by running it on one image and writing down
 every function of torch that it calls, so it does not matter how the net is written. A BatchNorm
 right behind a convolution is folded into it; a layer that is applied several times is listed each
-time. What the page's engine (net.js) cannot compute is refused."""
+time. What the page's engine (net.js) cannot compute is refused, and so is for digit.c what that
+cannot."""
 
+import argparse
 import base64
 import csv
+import itertools
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 import torch
@@ -135,15 +143,20 @@ class Recorder(TorchFunctionMode):
         self.counted |= new.keys()
         before = self.operations[-1] if self.operations else dict(kind="image")
         if (before["kind"], operation["kind"]) == ("conv", "affine"):  # the second into the first
-            scale, shift = operation["scale"], operation["shift"]
-            before["weight"] = before["weight"].double() * scale[:, None, None, None]
-            before["bias"] = (0 if before["bias"] is None else before["bias"]) * scale + shift
+            fold(before, operation)
             before["parameters"] += sum(new.values())
             before["batchnorm"] = True
         else:
             again = len(parameters) > 0 and not new
             self.operations.append(dict(operation, shape=shape, parameters=sum(new.values()),
                                         again=again))
+
+
+def fold(conv, affine):
+    """Put the factors and summands of a BatchNorm into the convolution before it, in place."""
+    scale, shift = affine["scale"], affine["shift"]
+    conv["weight"] = conv["weight"].double() * scale[:, None, None, None]
+    conv["bias"] = (0 if conv["bias"] is None else conv["bias"]) * scale + shift
 
 
 def operations(net, name="the net"):
@@ -194,7 +207,7 @@ def compute(operations, x):
     return x.flatten(1)
 
 
-# ---- the file ----------------------------------------------------------------------------------
+# ---- weights.js --------------------------------------------------------------------------------
 def text_of(numbers, dtype):
     """A tensor as base64 of its little-endian numbers; None for none."""
     if numbers is None:
@@ -247,10 +260,184 @@ def weights_js():
     return "\n".join(lines) + "\n"
 
 
-def main():
+# ---- digit_weights.h ---------------------------------------------------------------------------
+# digit.c computes with integers. Each counts in a unit, a real number. The unit of an 8-bit map is
+# a 255th of the largest value that it has on training images. A sum's unit is that of its weights
+# times that of its inputs. Weights have, for each output, a unit that makes the sum's unit times a
+# power of two the unit of the map behind: digit.c then needs a shift and no multiplication.
+IMAGES = 10000  # training images that show how large the maps' values are
+LOGIT = 2.0 ** -16  # the unit of the logits
+SIDES = 13, 11, 9, 7, 5, 3  # of the separable layers' inputs
+LAYERS = ["conv 3 → 26", "maxpool 2 → 13", "affine → 13", "relu → 13"]  # what digit.c has
+for _side in SIDES[1:]:
+    LAYERS += [f"depthwise 3 → {_side}", f"conv 1 → {_side}", f"relu → {_side}"]
+LAYERS += ["depthwise 3 → 1", "linear"]
+
+
+def in_words(step):
+    """An operation as in LAYERS: its kind, its kernel and the side of its output."""
+    words = [step["kind"], *([str(step["kernel"])] if "kernel" in step else [])]
+    if step["kind"] == "avgpool":  # a depthwise convolution with equal weights
+        words[0] = "depthwise"
+    if step.get("groups", 1) > 1:
+        plain = step["groups"] == step["weight"].shape[0] and step["bias"] is None
+        words[0] = "depthwise" if plain else "grouped"
+    return " ".join(words + [f"→ {side}" for side in step["shape"][2:]])
+
+
+def layers_for_c(net, name="the net"):
+    """(first layer, separable layers) of a net, in floating point. A dict each: weight (outputs,
+    inputs) and bias (outputs,); of separable ones depthwise (inputs, 9), too. Raises UserError if
+    digit.c cannot compute them."""
+    steps = operations(net, name)
+    for ours, theirs in itertools.zip_longest(map(in_words, steps), LAYERS, fillvalue="nothing"):
+        if ours != theirs:
+            raise UserError(f"{name}: digit.c computes {theirs} where this net has {ours}")
+    first, _, affine = steps[:3]
+    if (affine["scale"] <= 0).any():  # the largest of four would become the smallest
+        raise UserError(f"{name}: digit.c cannot compute a negative factor behind the max pool")
+    fold(first, affine)
+    weight = first["weight"].flatten(1) / (255 * utils.STD)  # for pixels as they are, from 0 to 255
+    bias = first["bias"] - weight.sum(dim=1) * 255 * utils.MEAN
+
+    separable = []
+    convolutions = [step for step in steps[4:] if step["kind"] != "relu"]
+    for depthwise, mix in zip(convolutions[::2], convolutions[1::2]):
+        inputs = mix["weight"].shape[1]
+        average = torch.full((inputs, 9), 1 / 9, dtype=torch.double)
+        separable.append(dict(depthwise=depthwise.get("weight", average).double().view(-1, 9),
+                              weight=mix["weight"].double().flatten(1), bias=mix["bias"].double()))
+    return dict(weight=weight, bias=bias), separable
+
+
+def largest_values(net, recipe):
+    """The largest value behind each ReLU on the first training images."""
+    images, _ = utils.load_mnist(utils.find_mnist(), train=True)
+    images = utils.prepare(images[:IMAGES], recipe).unsqueeze(1)
+    steps = operations(net)
+    largest = []
+    for batch in images.split(500):
+        x, seen = utils.normalise(batch.float()), []
+        for step in steps[:-2]:
+            with torch.no_grad():
+                x = compute([step], x).view(-1, *step["shape"])
+            if step["kind"] == "relu":
+                seen.append(x.max())
+        largest.append(torch.stack(seen))
+    largest = torch.stack(largest).amax(dim=0)
+    return [float(f"{value:.4g}") for value in largest]
+
+
+def eight_bits(weight, bias, unit_in, unit_out):
+    """The integers of a layer: dict(weight, bias, shift) for inputs and outputs in these units. A
+    weight's unit is the smallest that keeps it within ±127 and makes the shift a whole number. The
+    bias has half a unit of the output more, so that the shift rounds."""
+    largest = weight.abs().amax(dim=1) * unit_in / unit_out
+    shift = (127 / largest).log2().floor()
+    unit = unit_out / unit_in * 2.0 ** -shift
+    return dict(weight=(weight / unit[:, None]).round(),
+                bias=(bias / (unit * unit_in) + 2.0 ** (shift - 1)).round(), shift=shift)
+
+
+def integers_for_c(net, largest, name="the net"):
+    """What digit.c computes with: (first layer, separable layers), as layers_for_c() has them, each
+    with shift (outputs,). largest: what largest_values() found."""
+    first, separable = layers_for_c(net, name)
+    units = [value / 255 for value in largest]
+    integers = [eight_bits(**first, unit_in=1, unit_out=units[0])]
+    most = [(integers[0]["weight"].abs() * 255).sum(dim=1)]
+    for layer, unit_in, unit_out in zip(separable, units, [*units[1:], LOGIT]):
+        unit = layer["depthwise"].abs().amax(dim=1) / 127
+        depthwise = (layer["depthwise"] / unit[:, None]).round()
+        # No step lies between the two convolutions: the units of the first go into the second.
+        integers.append(eight_bits(layer["weight"] * unit, layer["bias"], unit_in, unit_out))
+        integers[-1]["depthwise"] = depthwise
+        most.append(integers[-1]["weight"].abs() @ (depthwise.abs().sum(dim=1) * 255))
+    for layer, sums in zip(integers, most):
+        if (sums + layer["bias"].abs()).max() >= 2 ** 31 or layer["shift"].min() < 1:
+            raise UserError(f"{name}: a sum has too many bits for digit.c, or too few")
+    return integers[0], integers[1:]
+
+
+def places(shapes):
+    """[(from, to) of each separable layer in digit.c's work], and the bytes of work. shapes: (side,
+    inputs, outputs). An output begins at 0 if the input lies so far behind that no pixel of it is
+    overwritten before its last use; else it begins behind the input."""
+    def gap(side, inputs, outputs):
+        windows = [y * side + x for y in range(side - 2) for x in range(side - 2)]
+        return max(done * outputs - window * inputs for done, window in enumerate(windows))
+
+    begin = max(28 * 28, gap(*shapes[0]))  # before it lies the image
+    pairs, ends = [], []
+    for side, inputs, outputs in shapes:
+        end = begin + side * side * inputs
+        to = 0 if begin >= gap(side, inputs, outputs) else end
+        pairs.append((begin, to))
+        ends.append(end)
+        begin = to
+    return pairs, max(ends)
+
+
+def digit_weights_h(model, largest):
+    """The text of digit_weights.h for a published model; largest: what largest_values() found."""
+    net, _ = predict.load_net(model)
+    first, separable = integers_for_c(net, largest, f"model {model}")
+    shapes = [(side, len(layer["depthwise"]), len(layer["bias"]))
+              for side, layer in zip(SIDES, separable)]
+    pairs, work = places(shapes)
+
+    size, arrays, rows = {}, [], []  # bytes of each array; its lines; lines of the table
+
+    def add(kind, name, numbers):
+        size[name] = numbers.numel() * (4 if kind == "int32_t" else 1)
+        text = ", ".join(str(int(number)) for number in numbers.flatten())
+        arrays.extend([f"static const {kind} {name}[{numbers.numel()}] = {{",
+                       *textwrap.wrap(text, 96, initial_indent="    ", subsequent_indent="    "),
+                       "};"])
+
+    arrays += ["", "// 28×28 → convolution → 13×13×CONV_OUTPUTS. Weights: output, row, column."]
+    add("int8_t", "conv_weight", first["weight"])
+    add("int32_t", "conv_bias", first["bias"])
+    add("uint8_t", "conv_shift", first["shift"])
+    for i, layer in enumerate(separable):
+        side, inputs, outputs = shapes[i]
+        arrays += ["", f"// {side}×{side}×{inputs} → separable → {side - 2}×{side - 2}×{outputs}. "
+                       "Weights: row, column, channel; output, input."]
+        add("int8_t", f"depthwise_{i}", layer["depthwise"].T)
+        add("int8_t", f"pointwise_{i}", layer["weight"])
+        add("int32_t", f"bias_{i}", layer["bias"])
+        add("uint8_t", f"shift_{i}", layer["shift"])
+        numbers = ", ".join(map(str, (*shapes[i], *pairs[i])))
+        rows.append(f"{{{numbers}, depthwise_{i}, pointwise_{i}, bias_{i}, shift_{i}}}")
+
+    lines = [f"// Written by export.py from the published weights of model {model}; do not edit.",
+             "//", "// SPDX-License-Identifier: MIT",
+             '// Copyright (c) 2026 the authors of "MNIST under 8,000 parameters"', "//",
+             f"// The largest values behind each ReLU on {IMAGES:,} training images:",
+             f"//     {', '.join(map(str, largest))}", "//",
+             f"// {sum(size.values()):,} bytes of constants:",
+             *(f"//     {name:12}{bytes:5}" for name, bytes in size.items()),
+             f"// The table of layers at the end has {24 * len(rows)} more on a CPU of 32 bits.",
+             "", f"#define NET_WORK {work}  // bytes of work that this net needs",
+             f"#define CONV_OUTPUTS {len(first['bias'])}",
+             f"#define MOST_CHANNELS {max(inputs for _, inputs, _ in shapes)}",
+             f"#define LAYERS {len(rows) - 1}  // separable ones before the last", *arrays, "",
+             "static const struct layer layers[LAYERS] = {", *(f"    {row}," for row in rows[:-1]),
+             "};", f"static const struct layer last = {rows[-1]};"]
+    return "\n".join(lines) + "\n"
+
+
+# ---- command line ------------------------------------------------------------------------------
+def main(argv=None):
     """Returns the exit status: 0, or 1 or 2 after one line that says what is wrong."""
+    parser = argparse.ArgumentParser(prog="export.py", description=__doc__.partition(":")[0])
+    parser.add_argument("--model", default="3", metavar="{2,3,PATH}",
+                        help="the published model in digit_weights.h (default: 3)")
+    model = parser.parse_args(argv).model
     try:
         utils.write(HERE / "weights.js", weights_js())
+        largest = largest_values(*predict.load_net(model))
+        utils.write(HERE / "digit_weights.h", digit_weights_h(model, largest))
     except (UserError, OSError) as error:
         print(f"export.py: error: {error}", file=sys.stderr)
         return getattr(error, "status", 1)

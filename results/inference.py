@@ -15,7 +15,7 @@ import torch
 import train
 import utils
 
-ROUNDS, SECONDS = 20, 0.1  # of each net in a round, at least
+ROUNDS, SECONDS = 10, 0.1  # of each net in a round, at least
 
 
 def seconds(net, images):

@@ -496,13 +496,31 @@ def experiments_table(names):
                         "difference", "pairs"), lines)
 
 
+def microcontrollers_table(rows="all"):
+    """What nets need on a microcontroller; in README.md the best alone."""
+    lines = []
+    for net in utils.read_csv(ROOT / "results" / "microcontrollers.csv"):
+        if rows == "best" and not net["best"]:
+            continue
+        up = "" if rows == "best" or "://" in net["source"] else "../"  # README.md is a level above
+        cells = [f"[{net['net']}]({up}{net['source']})"]
+        for key in ("constants", "flash", "ram", "accuracy", "takes", "input", "measured"):
+            grouped = re.sub(r"\d{4,}", lambda number: f"{int(number[0]):,}", net[key])
+            cells.append(grouped or "–")
+        cells[4] += f" ({net['of']})" if net["of"] else ""
+        lines.append(cells)
+    return utils.table(("net", "constants (bytes)", "flash (bytes)", "RAM (bytes)",
+                        "test accuracy (%)", "a digit takes", "wants", "measured on"), lines)
+
+
 TABLES = {
     "results": results_table, "leaderboard": leaderboard_table,
     "best nets": lambda: leaderboard_table("", 6), "ladder": ladder_table,
     "five steps": lambda: ladder_table(5), "mistakes": mistakes_table,
     "robustness": robustness_table, "speed": speed_table, "baselines": baselines_table,
     "points": points_table, "counts": counts_table, "elsewhere": elsewhere_table,
-    "compute": compute_table}
+    "compute": compute_table, "microcontrollers": microcontrollers_table,
+    "microcontrollers, the best": functools.partial(microcontrollers_table, "best")}
 
 
 # ---- documents ---------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The demo: made photos through predict.py, nets as lists of operations, the page in a browser."""
+"""The demo: made photos through predict.py, nets as lists of operations, the page, the net in C."""
 
 import base64
 import functools
@@ -8,6 +8,7 @@ import math
 import re
 import runpy
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import DIGITS, ROOT
 from PIL import Image, ImageDraw, ImageFilter
 from torch import nn
 
@@ -498,3 +499,102 @@ def test_a_phone_in_the_dark(browser):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert page.complaints == []
     page.close()
+
+
+# ---- the net in C ------------------------------------------------------------------------------
+DIGIT_C = ROOT / "demo" / "digit.c"
+WEIGHTS_H = DIGIT_C.with_name("digit_weights.h").read_text(encoding="utf-8")
+IN_C = re.search("of model (.+);", WEIGHTS_H)[1]  # 3, unless export.py has put another there
+MEASURED = {row["measured"]: row for row in utils.read_csv(ROOT / "results/microcontrollers.csv")
+            if row["net"] == f"Model {IN_C}"}
+MAIN = r"""
+#include <stdio.h>
+#include "digit.h"
+static uint8_t pixels[784], work[DIGIT_WORK];
+static int32_t result[11];
+int main(void) {
+    while (fread(pixels, 784, 1, stdin)) {
+        result[10] = digit(pixels, work, result);
+        fwrite(result, sizeof result, 1, stdout);
+    }
+}"""
+
+
+def run(folder, *program, **options):
+    """What a program prints in a folder, or a skip if it is not installed."""
+    if shutil.which(program[0]) is None:
+        pytest.skip(f"{program[0]} is not installed")
+    return subprocess.run(program, cwd=folder, check=True, stdout=subprocess.PIPE, **options).stdout
+
+
+def in_c(folder, images, *flags):
+    """Logits and answers (N, 11) of digit.c on this machine."""
+    (folder / "main.c").write_text(MAIN)
+    run(folder, "cc", "-std=c99", "-O2", "-Wall", "-Wextra", "-Werror", *flags,
+        f"-I{DIGIT_C.parent}", DIGIT_C, "main.c", "-o", "digit")
+    printed = run(folder, str(folder / "digit"), input=images.numpy().tobytes())
+    return torch.frombuffer(bytearray(printed), dtype=torch.int32).view(-1, 11)
+
+
+def test_the_net_in_c_reads_all_test_digits_as_torch_does(test_set, tmp_path):
+    (images, labels), (net, recipe) = test_set, PUBLISHED(IN_C)
+    answers, expected = in_c(tmp_path, images)[:, 10], utils.predict(net, images, recipe).argmax(1)
+    right, should = ((each == labels).sum().item() for each in (answers, expected))
+    assert (answers != expected).sum() <= 10 and right >= should - 3  # of 10,000
+    assert MEASURED["Cortex-M3, emulated"]["accuracy"] == f"{right / 100:.2f}"
+
+
+def test_the_net_in_c_stays_in_its_arrays_and_overflows_nowhere(tmp_path):
+    images = DIGITS(304, seed=0)[0].clone()
+    images[0], images[1], images[2] = 0, 255, 0  # the last one gets a dot
+    images[2, 27, 0] = 1
+    images[3] = torch.randint(256, (28, 28), generator=torch.Generator().manual_seed(0))
+    got = in_c(tmp_path, images, "-fsanitize=address,undefined", "-fno-sanitize-recover")
+    net, recipe = PUBLISHED(IN_C)
+    expected = utils.forward(net, utils.prepare(images, recipe))
+    torch.testing.assert_close(got[:, :10] * export.LOGIT, expected, rtol=0, atol=0.6)
+
+
+@pytest.mark.parametrize("cpu, board, mhz, memory", [
+    ("Cortex-M3", "stm32vldiscovery", 24, "FLASH=0x08000000,--defsym=RAM=8K"),
+    ("Cortex-M0", "microbit", 16, "FLASH=0,--defsym=RAM=16K")])
+def test_a_microcontroller_gives_the_same_answers(tmp_path, cpu, board, mhz, memory):
+    images, _ = DIGITS(200, seed=0)
+    (tmp_path / "pixels").write_bytes(images.numpy().tobytes())
+    gcc = functools.partial(
+        run, tmp_path, "arm-none-eabi-gcc", f"-mcpu={cpu.lower()}", "-mthumb", "-Os",
+        "-ffreestanding", "-nostdlib", "-Wl,--gc-sections", f"-I{DIGIT_C.parent}", DIGIT_C, "-lgcc")
+    gcc("-Wl,-e,digit", "-o", "alone")
+    gcc(ROOT / "tests" / "board.c", "-T", ROOT / "tests" / "board.ld", f"-Wl,--defsym={memory}",
+        "-o", "all")
+    run(tmp_path, "qemu-system-arm", "-M", board, "-kernel", "all", "-semihosting", "-icount",
+        "shift=0", *"-display none -monitor none -serial none".split(), timeout=100)
+    got = torch.frombuffer(bytearray((tmp_path / "answers").read_bytes()), dtype=torch.int32)
+    got, used = got.view(-1, 14).split([11, 3], dim=1)
+    assert torch.equal(got, in_c(tmp_path, images))
+    text, data, bss = run(tmp_path, "arm-none-eabi-size", "alone").split()[6:9]
+    stack, work, ticks = used.double().T  # an instruction takes a nanosecond here
+    found = dict(flash=int(text), ram=(stack + work).max(), takes=ticks.mean() * 1000 / mhz)
+    assert data == bss == b"0" and found["flash"] <= 14000 and found["ram"] <= 5000
+    row = MEASURED[f"{cpu}, emulated"]
+    assert found == {key: pytest.approx(int(row[key].split()[0]), rel=0.05) for key in found}
+
+
+def test_digit_weights_h_is_current_and_small():
+    largest = re.search(r"training images:\n//(.*)", WEIGHTS_H)[1]
+    current = export.digit_weights_h(IN_C, [float(each) for each in largest.split(",")])
+    assert WEIGHTS_H == current, "out of date: run python demo/export.py"
+    assert int(re.search(r"([\d,]+) bytes of constants", current)[1].replace(",", "")) <= 9216
+
+
+def test_a_net_that_digit_c_cannot_compute_is_refused():
+    net, _ = predict.load_net("3")
+    for largest in [0.004] * 6, [8.0 ** -i for i in range(6)]:
+        with pytest.raises(utils.UserError, match="too many bits"):
+            export.integers_for_c(net, largest)
+    net.layers[0][2].weight.data[5] *= -1
+    with pytest.raises(utils.UserError, match="a negative factor behind the max pool"):
+        export.layers_for_c(net)
+    net.layers[3][0] = nn.Conv2d(32, 32, 3, groups=16, bias=False)
+    with pytest.raises(utils.UserError, match="depthwise 3 → 7 where this net has grouped 3 → 7"):
+        export.layers_for_c(net)
