@@ -555,7 +555,7 @@ def receptive_field_table(net):
                 row[name] = value[0] if square else "×".join(map(str, value))
     header = ("layer", "kernel", "stride", "padding", "output", "sees (pixels)", "without edges",
               "jump", "parameters")
-    lines = [("input", "", "", "", "1×28×28", 1, 1, 1, ""), *(row.values() for row in rows)]
+    lines = [("input", "", "", "", "1×28×28", 1, 1, 1, 0), *(row.values() for row in rows)]
     total = sum(p.numel() for p in net.parameters())
     return f"{table(header, lines)}\nParameters: {total:,}.\n"
 

@@ -92,21 +92,23 @@ def layers_and_lines(model, module):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_every_layers_line_states_its_output_and_receptive_field(model):
-    module, shapes, rows = net(model).eval(), {}, sees(model)
+def test_every_layers_line_states_its_numbers_output_and_receptive_field(model):
+    module, shapes, rows, numbers = net(model).eval(), {}, sees(model), []
     claims = list(layers_and_lines(model, module))
     for layer, _ in claims:
         layer.register_forward_hook(
             lambda layer, inputs, output: shapes.update({layer: tuple(output.shape[1:])}))
     module(torch.zeros(1, 1, 28, 28))
     for layer, line in claims:
-        claim = re.search(r"#\s+(\d+(?:×\d+×\d+)?)\s+(\d+)\b", line)
+        claim = re.search(r"#\s+((?:\d+(?:, \d+)?\s\s+)?)(\d+(?:×\d+×\d+)?)\s+(\d+)\b", line)
         assert claim, f"no output and receptive field: {line!r}"
-        shape = tuple(map(int, claim[1].split("×")))
+        numbers += map(int, re.findall(r"\d+", claim[1]))
+        shape = tuple(map(int, claim[2].split("×")))
         assert shape == shapes[layer], line
         measured = [row["without_edges"] for row in rows
                     if math.prod(row["output"]) == math.prod(shape)]
-        assert int(claim[2]) in measured or "" in measured and int(claim[2]) >= 28, line
+        assert int(claim[3]) in measured or "" in measured and int(claim[3]) >= 28, line
+    assert numbers == list(range(1, len(rows)))  # those of RF.md, whose last row is the logits'
     assert len(claims) >= 3
 
 
