@@ -129,8 +129,11 @@ def test_mistakes_shows_the_wrong_ones_with_index_true_label_and_prediction():
     images, labels = utils.rendered_digits(30, seed=0)
     predictions = labels.clone()
     predictions[7], predictions[20] = (labels[7] + 1) % 10, (labels[20] + 5) % 10
-    figure = utils.mistakes(images, labels, predictions, "a title")
+    figure = utils.mistakes(images, labels, predictions, "a title", ringed=[20, 21])
     (axes,) = figure.axes
+    (ring,) = axes.get_lines()
+    left, right, _, _ = axes.images[1].get_extent()
+    assert left < ring.get_xdata()[0] < right  # around image 20
     texts = [text.get_text() for text in axes.texts]
     assert texts == [f"{i}: {labels[i]} → {predictions[i]}" for i in (7, 20)]
     assert (axes.images[1].get_array() == images[20].numpy()).all()

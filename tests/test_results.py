@@ -303,6 +303,32 @@ def test_experiments_are_compared_in_pairs(results):
         report.experiments_table("base | alone")
 
 
+def test_the_ladder_has_the_largest_change_first(results):
+    (results / "experiments.csv").write_text(
+        "name,seed,fold,val_loss,val_acc\nM: as it is,0,0,0.02,99.5\nM: as it is,1,3,0.04,99.3\n"
+        "M: no a,0,0,0.022,99.5\nM: no a,1,3,0.042,99.1\nM: no b,1,3,0.05,99.1\n"
+        "M: no c,0,0,0.01,99.4\nM: no c,1,3,0.02,99.4\n")
+    (results / "ladder.csv").write_text(
+        "change,why,models,with,without,by\na,it helps,1,M: as it is,M: no a,loss\n"
+        "b,\"so, too\",2,M: as it is,M: no b,loss\nc,-,3,M: as it is,M: no c,accuracy\n")
+    assert report.ladder_table().splitlines()[2:] == [
+        "| b | so, too | +25 % | M, 1 | 2 |", "| a | it helps | +10, +5 % | M, 2 | 1 |",
+        "| c | - | accuracy -0.10, +0.10 points | M, 2 | 3 |"]
+    assert len(report.ladder_table(1).splitlines()) == 3
+
+
+def test_pictures_show_the_share_of_seeds_that_hold_and_both_curves():
+    runs = [dict(test_acc=99.5, last5_min=low) for low in (99.4, 99.39, 99.5, 99.3)]
+    x, mean, bar, *_, fill = figures.point(7000, runs, "X", 4, "black", 8)
+    assert (x, mean, bar) == (7000, 99.5, (99.5, 99.5)) and fill == (0.5, 0.5, 0.5)
+    rows = [dict(epoch=epoch, train_acc=98 + epoch, test_acc=99, train_loss=0.2, test_loss=0.1)
+            for epoch in (1, 2)]
+    top, _, low = figures.training(rows, [dict(lr=lr) for lr in (0, 1, 2, 3)], "title").axes
+    train_line, test_line, _ = top.get_lines()
+    assert (list(train_line.get_ydata()), list(test_line.get_ydata())) == ([99, 100], [99, 99])
+    assert low.get_lines()[0].get_xydata().tolist() == [[0.5, 0], [1, 1], [1.5, 2], [2, 3]]
+
+
 @functools.cache
 def known():
     """What the tables under results/ and in the pages have: the numbers; (mean, deviation, n) of
