@@ -11,14 +11,17 @@ SIDES = 320, 1600  # pixels: a picture is enlarged or reduced until its longest 
 MOST = 16  # digits in a row; a picture with more pieces is one of something else
 TEXTURE = 500  # pieces of ink from which on a picture is a texture
 FAINTEST, PALEST = 0.06, 0.15  # of the paper's brightness: a pixel of ink, and the whole of the ink
+GAP, SLIM = 0.15, 2.3  # halves: a gap in heights of a digit at most; height for width of both
+LESS_SURE = 0.05  # so much less may a net be sure of two halves as one digit than of each
 THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's box of 20
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
 
 
-def as_mnist(image):
-    """The digits of a Pillow image of any mode and size, from left to right, prepared as MNIST's
-    were: each in a box of 20 pixels, its centre of mass in the middle of 28×28 (LeCun et al. 1998,
-    http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf).
+def as_mnist(image, sure=lambda pixels: 1.0):
+    """The digits of a Pillow image of any mode and size, row by row, prepared as MNIST's were: each
+    in a box of 20 pixels, its centre of mass in the middle of 28×28 (LeCun et al. 1998,
+    http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf). sure: how sure a net is, from 0 to 1, that
+    a uint8 (28, 28) is a digit; it decides whether two pieces are two digits or one in halves.
 
     Returns uint8 (N, 28, 28), 255 for full ink, not deskewed; and N boxes [x, y, width, height] in
     pixels of the image. N is 0 if nothing in it looks like a digit."""
@@ -30,7 +33,7 @@ def as_mnist(image):
     size = [max(1, round(side * factor)) for side in image.size]
     ink = find_ink(image.resize(size, BOX if factor < 1 else Image.Resampling.BICUBIC))
     pixels, boxes = [], []
-    for (left, top, right, bottom), mask in find_digits(ink):
+    for (left, top, right, bottom), mask in find_digits(ink, sure):
         digit = np.where(mask, ink[top:bottom, left:right], 0)
         pixels.append(to_mnist(digit))
         box = left, top, right - left, bottom - top
@@ -252,23 +255,59 @@ def choose(boxes, sizes, darkness, shape):
     return kept & most_of_it, high[digit]
 
 
-def find_digits(ink):
-    """The digits of an ink image, left to right: a list of (box, mask) with box [left, top, right,
+def find_digits(ink, sure):
+    """The digits of an ink image, row by row: a list of (box, mask) with box [left, top, right,
     bottom) and the mask of the digit's ink in it. Empty if there is nothing like a digit."""
     labels = find_pieces(ink)
     boxes, sizes, darkness = measure(labels, ink)
     kept, height = choose(boxes, sizes, darkness, ink.shape)
     if not 0 < kept.sum() < 10 * MOST:
         return []
-    found = []
-    for group in join([[i] for i in np.nonzero(kept)[0]], boxes, height):
+
+    def cut_out(group):
         left, top, right, bottom = box = box_around(boxes[group])
-        mask = np.isin(labels[top:bottom, left:right], np.array(group) + 1)
-        found.append((box, mask))
+        return box, np.isin(labels[top:bottom, left:right], np.array(group) + 1)
+
+    def sure_of(group):
+        (left, top, right, bottom), mask = cut_out(group)
+        return sure(to_mnist(np.where(mask, ink[top:bottom, left:right], 0)))
+
+    groups = join([[i] for i in np.nonzero(kept)[0]], lambda one, other: belong_together(
+        box_around(boxes[one]), box_around(boxes[other]), height))
+    groups = join(groups, lambda one, other: may_be_halves(
+        box_around(boxes[one]), box_around(boxes[other]), height)
+        and sure_of(one + other) > min(sure_of(one), sure_of(other)) - LESS_SURE)
+    found = [cut_out(group) for group in groups]
     tallest = max(mask.shape[0] for _, mask in found)
     found = [each for each in found if each[1].shape[0] > 0.4 * tallest]
-    found.sort(key=lambda each: each[0][0] + each[0][2])
-    return found if len(found) <= MOST else []
+    if len(found) > MOST:
+        return []
+    return [found[i] for row in find_rows([box for box, _ in found]) for i in row]
+
+
+def find_rows(boxes):
+    """The numbers of boxes [left, top, right, bottom) in reading order: a list of rows, from the
+    top down, each a list from left to right. A row may slope, and its digits may dance."""
+    rows = []
+    middle = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
+    height = np.median([bottom - top for _, top, _, bottom in boxes])
+    for i in sorted(range(len(boxes)), key=lambda i: middle[i]):
+        # It goes on with the row whose last digit is most nearly at its height, unless that stands
+        # above or below it. The further apart the two are, the more the row may have risen.
+        def rise(row):
+            return abs(middle[i][1] - middle[row[-1]][1])
+
+        def goes_on(row):
+            gap = boxes[i][0] - boxes[row[-1]][2]
+            narrower = min(boxes[j][2] - boxes[j][0] for j in (i, row[-1]))
+            return -gap < 0.5 * narrower and rise(row) < 0.7 * height + 0.15 * max(gap, 0)
+
+        open_rows = [row for row in rows if goes_on(row)]
+        if open_rows:
+            min(open_rows, key=rise).append(i)
+        else:
+            rows.append([i])
+    return sorted(rows, key=lambda row: np.mean([middle[i][1] for i in row]))
 
 
 def box_around(boxes):
@@ -276,25 +315,40 @@ def box_around(boxes):
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 
-def join(groups, boxes, digit_height):
-    """Join groups of pieces, lists of their numbers, until none belong together any more."""
+def join(groups, belong):
+    """Join groups of pieces, lists of their numbers, until no two belong together any more."""
     for i, one in enumerate(groups):
         for other in groups[i + 1:]:
-            if belong_together(box_around(boxes[one]), box_around(boxes[other]), digit_height):
+            if belong(one, other):
                 rest = [group for group in groups if group is not one and group is not other]
-                return join([one + other, *rest], boxes, digit_height)
+                return join([one + other, *rest], belong)
     return groups
 
 
 def belong_together(a, b, digit_height):
     """Whether two boxes hold pieces of one digit, which a broken stroke has parted."""
-    gap_x, gap_y = np.maximum(a[:2], b[:2]) - np.minimum(a[2:], b[2:])  # below 0: they overlap
-    narrower, lower = np.minimum(a[2:] - a[:2], b[2:] - b[:2])
-    height = max(a[3], b[3]) - min(a[1], b[1])
+    gap_x, gap_y, narrower, lower, _, height = compare(a, b)
     is_part = lower < 0.6 * digit_height  # one of them is no digit by itself
-    above = -gap_x > 0.4 * narrower and gap_y < (0.5 if is_part else 0.15) * digit_height
-    beside = is_part and -gap_y > 0.4 * lower and gap_x < 0.12 * digit_height
-    return (above or beside) and height < 2 * digit_height
+    above = -gap_x > 0.4 * narrower and gap_y < 0.5 * digit_height
+    beside = -gap_y > 0.4 * lower and gap_x < 0.12 * digit_height
+    return is_part and (above or beside) and height < 2 * digit_height
+
+
+def may_be_halves(a, b, digit_height):
+    """Whether two boxes hold, perhaps, the halves of one digit, as the two circles of an 8: one
+    close above the other, together no slimmer than a digit."""
+    gap_x, gap_y, narrower, _, width, height = compare(a, b)
+    above = -gap_x > 0.4 * narrower and gap_y < GAP * digit_height
+    return above and height < max(2 * digit_height, SLIM * width)
+
+
+def compare(a, b):
+    """Of two boxes: the gaps between them across and down, below 0 where they overlap; the smaller
+    width and height; the width and height of both together."""
+    gaps = np.maximum(a[:2], b[:2]) - np.minimum(a[2:], b[2:])
+    smaller = np.minimum(a[2:] - a[:2], b[2:] - b[:2])
+    together = np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])
+    return *gaps, *smaller, *together
 
 
 # ---- as MNIST would have it --------------------------------------------------------------------
