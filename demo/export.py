@@ -6,7 +6,6 @@ right behind a convolution is folded into it; a layer that is applied several ti
 time. What the page's engine (net.js) cannot compute is refused."""
 
 import base64
-import csv
 import json
 import sys
 from pathlib import Path
@@ -18,12 +17,13 @@ from torch.overrides import TorchFunctionMode
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+import picture  # noqa: E402
 import predict  # noqa: E402
 
 import utils  # noqa: E402
 from utils import UserError  # noqa: E402
 
-PER_CLASS = 3  # test digits of each class in the page's strip, beside those that Model 3 misreads
+PER_CLASS = 2  # test digits of each class in the page's row, beside those that a net misreads
 
 
 # ---- the operations ----------------------------------------------------------------------------
@@ -70,11 +70,6 @@ def relu(x, inplace=False):
     return dict(kind="relu")
 
 
-def gelu(x, approximate="none"):
-    require(approximate == "none", "an approximation")
-    return dict(kind="gelu")
-
-
 def linear(x, weight, bias=None):
     require(x.dim() == 2, "maps: flatten them first")
     return dict(kind="linear", weight=weight, bias=bias)
@@ -86,7 +81,7 @@ def nothing(x, *args, **kwargs):
 
 
 SUPPORTED = {each.__name__: each for each in (
-    conv2d, batch_norm, max_pool2d, avg_pool2d, adaptive_avg_pool2d, relu, gelu, linear)}
+    conv2d, batch_norm, max_pool2d, avg_pool2d, adaptive_avg_pool2d, relu, linear)}
 SUPPORTED |= dict.fromkeys(("flatten", "view", "reshape", "dropout", "log_softmax"), nothing)
 
 
@@ -141,9 +136,7 @@ class Recorder(TorchFunctionMode):
             before["parameters"] += sum(new.values())
             before["batchnorm"] = True
         else:
-            again = len(parameters) > 0 and not new
-            self.operations.append(dict(operation, shape=shape, parameters=sum(new.values()),
-                                        again=again))
+            self.operations.append(dict(operation, shape=shape, parameters=sum(new.values())))
 
 
 def operations(net, name="the net"):
@@ -151,8 +144,7 @@ def operations(net, name="the net"):
 
     Each operation is a dict of its kind, what compute() reads, and: shape, of its output without
     the batch; parameters, those of the net that come in here for the first time, a folded
-    BatchNorm's with its convolution; again, whether all of them were used before. Raises UserError
-    if the net is more than such a list."""
+    BatchNorm's with its convolution. Raises UserError if the net is more than such a list."""
     net.eval()
     images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     image = images[:1]
@@ -190,7 +182,7 @@ def compute(operations, x):
         elif kind == "linear":
             x = F.linear(x.flatten(1), weight, bias)
         else:
-            x = F.relu(x) if kind == "relu" else F.gelu(x)
+            x = F.relu(x)
     return x.flatten(1)
 
 
@@ -221,21 +213,30 @@ def published(model):
 
 
 def strip():
-    """Test digits for the page: the first of each class, then all that Model 3 misreads."""
+    """Test digits for the page: the first of each class, then all that a published net misreads,
+    with what each net reads instead."""
     images, labels = utils.load_mnist(utils.find_mnist(), train=False)
     chosen = [i for digit in range(10)
               for i in (labels == digit).nonzero().flatten().tolist()[:PER_CLASS]]
-    with open(utils.HERE / "results" / "model3" / "seed0" / "mistakes.csv") as file:
-        misread = {int(row["index"]): int(row["prediction"]) for row in csv.DictReader(file)}
-    return [dict(index=i, label=labels[i].item(), misread=misread.get(i),
+    misread = {}
+    for model in ("1", "2", "3"):
+        table = utils.HERE / "results" / f"model{model}" / "seed0" / "mistakes.csv"
+        for row in utils.read_csv(table):
+            misread.setdefault(int(row["index"]), {})[model] = int(row["prediction"])
+    return [dict(index=i, label=labels[i].item(), misread=misread.get(i, {}),
                  pixels=text_of(images[i], "u1")) for i in dict.fromkeys([*chosen, *misread])]
 
 
 def weights_js():
     """The text of weights.js: plain data, an operation or a digit a line."""
+    shared = {name: getattr(picture, name) for name in picture.SHARED}
+    doubt = (utils.HERE / "results" / "doubt.json").read_text()
     lines = ["// Written by export.py from the published weights; do not edit.",
              f"const MEAN = {utils.MEAN}, STD = {utils.STD};",
              f"const FAINT = {utils.FAINT}, SPREAD = {utils.SPREAD};",
+             f"const PICTURE = {json.dumps(shared)};",
+             f"const DOUBT = {doubt.strip()};",
+             f"const SAMPLES = {10 * PER_CLASS};  // so many of DIGITS, then those that a net misreads",
              "const NETS = {"]
     for model in ("1", "2", "3"):
         net = published(model)

@@ -86,19 +86,6 @@ function relu(step, input, output) {
   input.data.forEach((x, i) => { output.data[i] = Math.max(0, x); });
 }
 
-// GELU: x times the probability that a normal random number is below x.
-function gelu(step, input, output) {
-  input.data.forEach((x, i) => { output.data[i] = 0.5 * x * (1 + erf(x / Math.SQRT2)); });
-}
-
-// The error function to 7 digits: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
-function erf(x) {
-  const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const polynomial = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741
-    + t * (-1.453152027 + t * 1.061405429))));
-  return Math.sign(x) * (1 - polynomial * Math.exp(-x * x));
-}
-
 // Every output is a weighted sum of all inputs, and a bias.
 function linear(step, input, output) {
   const n = input.data.length;
@@ -109,7 +96,7 @@ function linear(step, input, output) {
   }
 }
 
-const COMPUTE = { conv, affine, maxpool: pool, avgpool: pool, relu, gelu, linear };
+const COMPUTE = { conv, affine, maxpool: pool, avgpool: pool, relu, linear };
 
 // ---- the net ----------------------------------------------------------------------------------
 
@@ -198,13 +185,8 @@ function moments(ink) {
     return sum / Math.max(total, 1);
   };
   const x = mean(x => x), y = mean((_, y) => y);
-  return {
-    x,
-    y,
-    varianceX: mean(at => (at - x) ** 2),
-    varianceY: mean((_, at) => (at - y) ** 2),
-    covariance: mean((atX, atY) => atX * (atY - y)),
-  };
+  const varianceX = mean(at => (at - x) ** 2), varianceY = mean((_, at) => (at - y) ** 2);
+  return { x, y, varianceX, varianceY, covariance: mean((atX, atY) => atX * (atY - y)) };
 }
 
 // Each pixel (x, y) of the result comes from (a x + b y + c, d x + e y + f): a mixture of the four
@@ -223,7 +205,7 @@ function warp(pixels, [a, b, c], [d, e, f]) {
   });
 }
 
-// ---- receptive fields and cost ----------------------------------------------------------------
+// ---- receptive fields, layers ----------------------------------------------------------------
 
 // The window of input pixels that unit (y, x) of operation `index` sees: { top, bottom, left, right },
 // all within it. Backwards through the list, a window grows; what hangs over a map's edge
@@ -236,21 +218,79 @@ function receptiveField(net, index, y, x) {
     if (kind === "linear") {
       window = { top: 0, bottom: height - 1, left: 0, right: width - 1 };
     } else if (kernel) {
-      window = {
-        top: Math.max(0, window.top * stride - padding),
-        bottom: Math.min(height - 1, window.bottom * stride - padding + kernel - 1),
-        left: Math.max(0, window.left * stride - padding),
-        right: Math.min(width - 1, window.right * stride - padding + kernel - 1),
-      };
+      const first = at => Math.max(0, at * stride - padding);
+      const last = (at, size) => Math.min(size - 1, at * stride - padding + kernel - 1);
+      window = { top: first(window.top), bottom: last(window.bottom, height),
+                 left: first(window.left), right: last(window.right, width) };
     }
   }
   return window;
 }
 
-// How many multiplications an operation takes for one image, activations not counted.
-function multiplications(step) {
-  const outputs = step.shape.reduce((a, b) => a * b);
-  if (step.kind === "conv") return outputs * step.weight.length / step.shape[0];
-  if (step.kind === "affine") return outputs;
-  return step.kind === "linear" ? step.weight.length : 0;
+// The layers as RF.md numbers them: [{ from, to, step, shape, parameters }]. Operations [from, to) are
+// one layer: a convolution, pool or linear layer, and the BatchNorm and ReLU that follow it.
+function layersOf(net) {
+  const layers = [];
+  net.operations.forEach((step, index) => {
+    if (layers.length === 0 || step.kernel || step.kind === "linear") {
+      layers.push({ from: index, step, parameters: 0 });
+    }
+    const layer = layers.at(-1);
+    layer.to = index + 1;
+    layer.shape = step.shape;
+    layer.parameters += step.parameters;
+  });
+  return layers;
+}
+
+// ---- why ------------------------------------------------------------------------------------------
+
+// What decided between two digits. The last layer of all three nets is linear in a number for each
+// channel: the difference of two logits is the sum of (weight for the one − weight for the other) ×
+// number, and of the biases' difference. Each number is the mean, or a weighted sum, of a map: a
+// part of it comes from each place. Returns { channels: [{ channel, part, map }], bias, before }.
+function reasons(net, maps, one, other) {
+  const [{ kind, weight }, last] = net.operations.slice(-2);
+  const [before, { data: numbers }] = maps.slice(-3);
+  const size = before.height * before.width;
+  const pull = channel =>
+    last.weight[one * numbers.length + channel] - last.weight[other * numbers.length + channel];
+  const channels = Array.from(numbers, (number, channel) => {
+    const map = Array.from(before.data.subarray(channel * size, (channel + 1) * size), (value, i) =>
+      pull(channel) * value * (kind === "conv" ? weight[channel * size + i] : 1 / size));
+    return { channel, part: pull(channel) * number, map };
+  });
+  const bias = last.bias ? last.bias[one] - last.bias[other] : 0;
+  return { channels, bias, before };
+}
+
+// Whole numbers close to `parts` whose sum is `total`: each part is rounded, and what is then too
+// much or too little is taken from those, one each, that lost or won most by it.
+function addUp(parts, total) {
+  const whole = parts.map(Math.round);
+  const missing = total - whole.reduce((a, b) => a + b, 0);
+  const step = Math.sign(missing);
+  parts.map((part, i) => [step * (part - whole[i]), i])
+    .sort((a, b) => b[0] - a[0])
+    .slice(0, Math.abs(missing))
+    .forEach(([, i]) => { whole[i] += step; });
+  return whole;
+}
+
+// ---- doubt ----------------------------------------------------------------------------------------
+
+// How sure one may be that 784 numbers are the digit `answer`: results/doubt.py explains both
+// numbers, and chose what they must be at least. probabilities: those of the three nets.
+function doubts(pixels, answer, probabilities) {
+  const agreement = Math.min(...Object.values(probabilities).map(each => each[answer]));
+  const operations = NETS[1].operations.slice(0, DOUBT.maps);
+  const { channels, data } = computeMaps({ operations }, netInput(NETS[1], pixels)).at(-1);
+  const size = data.length / channels;
+  const maps = Array.from({ length: channels }, (_, i) => data.subarray(i * size, (i + 1) * size));
+  const sum = numbers => numbers.reduce((a, b) => a + b, 0);
+  const numbers = [...maps.map(map => sum(map) / size), ...maps.map(map => Math.max(...map))];
+  const apart = numbers.map((number, i) => number - DOUBT.means[answer][i]);
+  const square = sum(DOUBT.inverse.map((row, i) =>
+    apart[i] * sum(row.map((value, j) => value * apart[j]))));
+  return { disagree: agreement < DOUBT.agreement, strange: -Math.sqrt(square) < DOUBT.closeness };
 }

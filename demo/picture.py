@@ -11,9 +11,21 @@ SIDES = 320, 1600  # pixels: a picture is enlarged or reduced until its longest 
 MOST = 16  # digits in a row; a picture with more pieces is one of something else
 TEXTURE = 500  # pieces of ink from which on a picture is a texture
 FAINTEST, PALEST = 0.06, 0.15  # of the paper's brightness: a pixel of ink, and the whole of the ink
-GAP, SLIM = 0.15, 2.3  # halves: a gap in heights of a digit at most; height for width of both
+SPECK = 0.01  # of the picture's side: what is smaller is none
+# Pieces of ink are parts of one digit by these, in heights of a digit where nothing else is said:
+PART = 0.6  # a piece less high is no digit by itself
+OVERLAP = 0.4  # at least, of the narrower above the other or of the lower beside it
+ABOVE, BESIDE, TALL = 0.5, 0.12, 2  # gaps at most; the height of all together is less
+GAP, SLIM = 0.15, 2.3  # halves: the gap; the height of both is at most so many times their width
 LESS_SURE = 0.05  # so much less may a net be sure of two halves as one digit than of each
-THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's box of 20
+LOW = 0.4  # of the tallest digit: what is lower is none
+RISE, SLOPE, ASIDE = 0.7, 0.15, 0.5  # a row: how far the next digit is above or below, and for each
+# pixel of the gap; how much of the narrower may overlap
+FIELD, SIDE, FINE = 28, 20, 5  # pixels: MNIST's images, its box, what we work with for each of them
+THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's box
+FAINT_INK, DARK = 0.25, 0.8  # where more is, this quantile of it becomes full ink
+SHARED = ("SPECK PART OVERLAP ABOVE BESIDE TALL GAP SLIM LESS_SURE LOW RISE SLOPE ASIDE FIELD SIDE "
+          "FINE THIN THICK FAINT_INK DARK").split()  # with the page, through weights.js
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
 
 
@@ -231,7 +243,7 @@ def choose(boxes, sizes, darkness, shape):
     """Which pieces of an ink image of that shape may be digits or parts of them, (N,) of True and
     False, and a digit's height in pixels."""
     wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    kept = np.maximum(wide, high) >= max(8, max(shape) / 100)  # no specks
+    kept = np.maximum(wide, high) >= max(8, SPECK * max(shape))  # no specks
     if not 0 < kept.sum() < TEXTURE:
         return np.zeros_like(kept), 0
     for i in np.nonzero(kept)[0]:  # no frames: they have a piece inside, at least a third as high
@@ -272,14 +284,16 @@ def find_digits(ink, sure):
         (left, top, right, bottom), mask = cut_out(group)
         return sure(to_mnist(np.where(mask, ink[top:bottom, left:right], 0)))
 
-    groups = join([[i] for i in np.nonzero(kept)[0]], lambda one, other: belong_together(
-        box_around(boxes[one]), box_around(boxes[other]), height))
-    groups = join(groups, lambda one, other: may_be_halves(
-        box_around(boxes[one]), box_around(boxes[other]), height)
-        and sure_of(one + other) > min(sure_of(one), sure_of(other)) - LESS_SURE)
+    def bond_of(one, other):
+        return bond(box_around(boxes[one]), box_around(boxes[other]), height)
+
+    groups = join([[i] for i in np.nonzero(kept)[0]],
+                  lambda one, other: bond_of(one, other) == "parts")
+    groups = join(groups, lambda one, other: bond_of(one, other) == "halves" and
+                  sure_of(one + other) > min(sure_of(one), sure_of(other)) - LESS_SURE)
     found = [cut_out(group) for group in groups]
     tallest = max(mask.shape[0] for _, mask in found)
-    found = [each for each in found if each[1].shape[0] > 0.4 * tallest]
+    found = [each for each in found if each[1].shape[0] > LOW * tallest]
     if len(found) > MOST:
         return []
     return [found[i] for row in find_rows([box for box, _ in found]) for i in row]
@@ -300,7 +314,7 @@ def find_rows(boxes):
         def goes_on(row):
             gap = boxes[i][0] - boxes[row[-1]][2]
             narrower = min(boxes[j][2] - boxes[j][0] for j in (i, row[-1]))
-            return -gap < 0.5 * narrower and rise(row) < 0.7 * height + 0.15 * max(gap, 0)
+            return -gap < ASIDE * narrower and rise(row) < RISE * height + SLOPE * max(gap, 0)
 
         open_rows = [row for row in rows if goes_on(row)]
         if open_rows:
@@ -325,30 +339,19 @@ def join(groups, belong):
     return groups
 
 
-def belong_together(a, b, digit_height):
-    """Whether two boxes hold pieces of one digit, which a broken stroke has parted."""
-    gap_x, gap_y, narrower, lower, _, height = compare(a, b)
-    is_part = lower < 0.6 * digit_height  # one of them is no digit by itself
-    above = -gap_x > 0.4 * narrower and gap_y < 0.5 * digit_height
-    beside = -gap_y > 0.4 * lower and gap_x < 0.12 * digit_height
-    return is_part and (above or beside) and height < 2 * digit_height
-
-
-def may_be_halves(a, b, digit_height):
-    """Whether two boxes hold, perhaps, the halves of one digit, as the two circles of an 8: one
-    close above the other, together no slimmer than a digit."""
-    gap_x, gap_y, narrower, _, width, height = compare(a, b)
-    above = -gap_x > 0.4 * narrower and gap_y < GAP * digit_height
-    return above and height < max(2 * digit_height, SLIM * width)
-
-
-def compare(a, b):
-    """Of two boxes: the gaps between them across and down, below 0 where they overlap; the smaller
-    width and height; the width and height of both together."""
-    gaps = np.maximum(a[:2], b[:2]) - np.minimum(a[2:], b[2:])
-    smaller = np.minimum(a[2:] - a[:2], b[2:] - b[:2])
-    together = np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])
-    return *gaps, *smaller, *together
+def bond(a, b, height):
+    """Whether two boxes hold "parts" of one digit, which a broken stroke has parted, or perhaps its
+    "halves", as the two circles of an 8; or None. height: that of a digit."""
+    gap_x, gap_y = np.maximum(a[:2], b[:2]) - np.minimum(a[2:], b[2:])  # below 0: they overlap
+    narrower, lower = np.minimum(a[2:] - a[:2], b[2:] - b[:2])
+    width, tall = np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])  # of both together
+    above, beside = -gap_x > OVERLAP * narrower, -gap_y > OVERLAP * lower
+    is_low = tall < TALL * height
+    near = above and gap_y < ABOVE * height or beside and gap_x < BESIDE * height
+    if near and is_low and lower < PART * height:
+        return "parts"
+    is_compact = is_low or tall < SLIM * width
+    return "halves" if above and gap_y < GAP * height and is_compact else None
 
 
 # ---- as MNIST would have it --------------------------------------------------------------------
@@ -356,7 +359,7 @@ def to_mnist(ink):
     """The ink (h, w) of one digit alone as MNIST would store it: (28, 28) uint8."""
     # 1. The longest side becomes 100 pixels, five for each one of MNIST's box of 20.
     height, width = ink.shape
-    factor = 100 / max(height, width)
+    factor = FINE * SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     full = np.quantile(ink[ink > 0], 0.7)
     picture = Image.fromarray((255 * (ink / full).clip(0, 1)).astype(np.uint8))
@@ -368,7 +371,7 @@ def to_mnist(ink):
     inside = np.asarray(picture) > 127
     outline = sum(np.count_nonzero(np.diff(inside, axis=axis)) for axis in (0, 1)) * np.pi / 4
     stroke = 2 * np.count_nonzero(inside) / max(outline, 1)
-    change = round((np.clip(stroke, 5 * THIN, 5 * THICK) - stroke) / 2)
+    change = round((np.clip(stroke, FINE * THIN, FINE * THICK) - stroke) / 2)
     if change > 0:
         picture = picture.filter(ImageFilter.MaxFilter(1 + 2 * change))
     elif change < 0:
@@ -377,14 +380,14 @@ def to_mnist(ink):
     # 3. The longest side is 20 pixels, the centre of mass in the middle of 28.
     values = np.asarray(picture, dtype=float)
     y, x = np.nonzero(values > 127)
-    pixel = max(np.ptp(x) + 1, np.ptp(y) + 1) / 20
+    pixel = max(np.ptp(x) + 1, np.ptp(y) + 1) / SIDE
     across, down = values.sum(axis=0), values.sum(axis=1)
     middle_x = (np.arange(len(across)) + 0.5) @ across / across.sum()
     middle_y = (np.arange(len(down)) + 0.5) @ down / down.sum()
-    field = (middle_x - 14 * pixel, middle_y - 14 * pixel,
-             middle_x + 14 * pixel, middle_y + 14 * pixel)
-    small = np.asarray(picture.resize((28, 28), BOX, box=field), dtype=float)
+    half = FIELD / 2 * pixel
+    field = middle_x - half, middle_y - half, middle_x + half, middle_y + half
+    small = np.asarray(picture.resize((FIELD, FIELD), BOX, box=field), dtype=float)
 
     # 4. As dark as MNIST's: four fifths of the ink are below this, and it becomes 255.
-    dark = np.quantile(small[small > 64], 0.8)
+    dark = np.quantile(small[small > 255 * FAINT_INK], DARK)
     return (255 * (small / dark).clip(0, 1)).round().astype(np.uint8)
