@@ -1,6 +1,6 @@
 "use strict";
-// The hand: strokes by mouse, finger, pen or keyboard, and what takes them back. A stroke is painted
-// at once, in the pointer's own handler; update() in page.js computes behind it.
+// The hand: strokes by mouse, finger, pen or keyboard, and what takes them back. They are painted in
+// the pointer's own handler; update() in page.js computes behind it.
 
 const $ = id => document.getElementById(id);
 
@@ -25,24 +25,21 @@ const BEYOND = 0.1;  // of the side: so far outside the canvas a stroke still co
 const SMALL = 140;
 const paper = document.createElement("canvas");
 paper.width = paper.height = Math.round(SMALL * (1 + 2 * BEYOND));
-const brushes = [drawing, paper].map(canvas => canvas.getContext("2d", { willReadFrequently: true }));
+const brushes = [drawing, paper].map(canvas =>
+  canvas.getContext("2d", { willReadFrequently: true }));
 brushes[1].setTransform(SMALL / SIDE, 0, 0, SMALL / SIDE, SMALL * BEYOND, SMALL * BEYOND);
-
-for (const brush of brushes) {
-  brush.lineCap = "round";
-  brush.lineJoin = "round";
-}
 
 let hand = null;       // the stroke being drawn: { pointer: its id or "keyboard", stroke }
 const past = [];       // what undo() returns to: { strokes, loaded }
-let keyboardPen = null;  // [x, y], once the canvas had the focus
+let keyboardPen = null;  // its [x, y], once the canvas had the focus
 
-// ---- strokes --------------------------------------------------------------------------------------
+// ---- strokes ------------------------------------------------------------------------------------
 
-// Paint a stroke on both canvases, from its point number `from` on. A dot begins it: browsers differ
-// in whether a line to where it starts leaves one.
+// Paint a stroke on both canvases, from point `from` on. A dot begins it: not in every browser does a
+// line to where it starts leave one.
 function paint({ thickness, points }, from = 0) {
   for (const brush of brushes) {
+    brush.lineCap = brush.lineJoin = "round";
     brush.beginPath();
     if (from === 0) {
       brush.arc(...points[0], thickness / 2, 0, 2 * Math.PI);
@@ -76,7 +73,8 @@ function repaint() {
 function placeOf(event) {
   const box = drawing.getBoundingClientRect();
   const within = place => Math.min(1 + BEYOND, Math.max(-BEYOND, place)) * SIDE;
-  return [within((event.clientX - box.left) / box.width), within((event.clientY - box.top) / box.height)];
+  return [within((event.clientX - box.left) / box.width),
+          within((event.clientY - box.top) / box.height)];
 }
 
 function beginStroke(pointer, point) {
@@ -104,7 +102,7 @@ function endStroke() {
   update(true);
 }
 
-// ---- mouse, finger, pen: the first one that touches the canvas, until it is lifted -----------------
+// ---- mouse, finger, pen: the first one that touches the canvas, until it is lifted --------------
 
 drawing.addEventListener("pointerdown", event => {
   if (hand || event.button !== 0) return;
@@ -125,7 +123,7 @@ for (const end of ["pointerup", "pointercancel", "lostpointercapture"]) {
   });
 }
 
-// ---- keyboard -------------------------------------------------------------------------------------
+// ---- keyboard -----------------------------------------------------------------------------------
 
 drawing.addEventListener("keydown", event => {
   const moves = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -167,7 +165,7 @@ drawing.addEventListener("blur", () => {
   if (hand?.pointer === "keyboard") endStroke();
 });
 
-// ---- taking back ----------------------------------------------------------------------------------
+// ---- taking back --------------------------------------------------------------------------------
 
 function remember() {
   past.push({ strokes: [...state.strokes], loaded: state.loaded });
@@ -182,7 +180,7 @@ function undo() {
   if (past.length > 0) change(past.pop());
 }
 
-// Other strokes, or a digit of DIGITS, in place of what is there. A stroke that is being drawn ends.
+// Other strokes, or a digit of DIGITS, in place of what is there. A stroke being drawn ends.
 function change({ strokes, loaded }) {
   hand = null;
   state.strokes = strokes;
@@ -194,7 +192,7 @@ function change({ strokes, loaded }) {
 $("clear").addEventListener("click", clear);
 $("undo").addEventListener("click", undo);
 document.addEventListener("keydown", event => {
-  if (!(event.ctrlKey || event.metaKey) || event.key.toLowerCase() !== "z" || event.shiftKey) return;
+  if (!(event.ctrlKey || event.metaKey) || event.key !== "z") return;
   event.preventDefault();
   undo();
 });

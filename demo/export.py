@@ -236,7 +236,7 @@ def weights_js():
              f"const FAINT = {utils.FAINT}, SPREAD = {utils.SPREAD};",
              f"const PICTURE = {json.dumps(shared)};",
              f"const DOUBT = {doubt.strip()};",
-             f"const SAMPLES = {10 * PER_CLASS};  // so many of DIGITS, then those that a net misreads",
+             f"const SAMPLES = {10 * PER_CLASS};  // of DIGITS; then those that a net misreads",
              "const NETS = {"]
     for model in ("1", "2", "3"):
         net = published(model)

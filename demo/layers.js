@@ -1,8 +1,8 @@
 "use strict";
-// The layers: a canvas of maps for each, the unit that is pointed at or pinned, its receptive field,
-// and the arithmetic that leads to its value.
+// The layers: a canvas of maps for each; the unit that is pointed at or pinned, its receptive field
+// and its arithmetic.
 
-// ---- colours, read from style.css when they change ------------------------------------------------
+// ---- colours, read from style.css when they change ----------------------------------------------
 
 const colours = { css: {}, rgb: {}, shades: null };
 
@@ -43,7 +43,7 @@ function onPaper(pixels, target) {
   return image28(i => [...mix(sheet, ink, pixels[i] / 255), 255], target);
 }
 
-// ---- sections -------------------------------------------------------------------------------------
+// ---- sections -----------------------------------------------------------------------------------
 
 let layers = [];   // layersOf(net), each with its section, canvas and how the maps lie on it
 const TILE = 112;  // pixels: about the side of a layer in the overview
@@ -91,7 +91,7 @@ function buildLayers() {
     listen(layer, number);
   });
   const bars = tenOf(digit => `<li><span>${digit}</span><i></i><span></span></li>`);
-  const last = tile("softmax", "e<sup>logit</sup>, sum 1, %", `<ol id="bars" start="0">${bars}</ol>`);
+  const last = tile("softmax", "e<sup>logit</sup>, sum 1, %", `<ol id="bars">${bars}</ol>`);
   $("layers").replaceChildren(...layers.map(({ section }) => section), last, sumPanel);
   watcher.disconnect();
   layers.forEach(({ canvas }) => watcher.observe(canvas));
@@ -132,19 +132,20 @@ function enlarge(section) {
   arrange();
 }
 
-// How the maps of each layer lie on its canvas: one pixel for a unit, one between maps, and the whole
-// enlarged by `zoom`. Of all numbers of columns that one is taken which allows the largest zoom.
+// How the maps of each layer lie on its canvas: a pixel for a unit, one between maps, and the whole
+// enlarged by `zoom`. That number of columns is taken which allows the largest zoom.
 function arrange() {
   for (const layer of layers) {
     const { channels, height, width } = sizeOf(layer);
     const isLarge = layer.section.classList.contains("large");
-    const most = { wide: layer.section.clientWidth, high: isLarge ? Math.max(200, innerHeight - 170) : TILE };
+    const mostWide = layer.section.clientWidth;
+    const mostHigh = isLarge ? Math.max(200, innerHeight - 170) : TILE;
     const least = channels * height * width === 10 ? 10 : 1;  // the logits lie in a row
     layer.zoom = 0;
     for (let columns = least; columns <= channels; columns++) {
       const wide = columns * (width + 1) - 1;
       const high = Math.ceil(channels / columns) * (height + 1) - 1;
-      const zoom = Math.floor(2 * Math.min(most.wide / wide, most.high / high)) / 2;
+      const zoom = Math.floor(2 * Math.min(mostWide / wide, mostHigh / high)) / 2;
       const isBetter = isLarge ? zoom >= layer.zoom : zoom > layer.zoom;
       if (isBetter) Object.assign(layer, { columns, wide, high, zoom });
     }
@@ -158,7 +159,8 @@ function arrange() {
     // Where each unit lies in the image.
     layer.places = Uint32Array.from({ length: channels * height * width }, (_, i) => {
       const channel = Math.floor(i / (height * width));
-      const [row, column] = placeIn(layer, { channel, y: Math.floor(i / width) % height, x: i % width });
+      const y = Math.floor(i / width) % height, x = i % width;
+      const [row, column] = placeIn(layer, { channel, y, x });
       return row * layer.wide + column;
     });
     paintLayer(layer);
@@ -187,7 +189,7 @@ function paintLayer({ isVisible, image, to, places, canvas }) {
   canvas.getContext("2d").putImageData(image, 0, 0);
 }
 
-// ---- units ----------------------------------------------------------------------------------------
+// ---- units --------------------------------------------------------------------------------------
 
 // The unit of a layer under the pointer, or null between the maps.
 function unitAt(layer, event) {
@@ -276,7 +278,7 @@ function frame(element, zoom, { left, right, top, bottom }) {
   style.height = `${(bottom - top + 1) * zoom}px`;
 }
 
-// ---- the arithmetic of the pinned unit ------------------------------------------------------------
+// ---- the arithmetic of the pinned unit ----------------------------------------------------------
 
 const sumPanel = document.createElement("section");
 sumPanel.id = "sum";
@@ -289,7 +291,6 @@ sumPanel.addEventListener("click", event => {
   if (!button?.dataset.term) return;
   state.term = Number(button.dataset.term);
   paintUnit();
-  sumPanel.querySelector(`[data-term="${state.term}"]`).focus();
 });
 
 // It stands below the row of its layer; the layers behind it fill that row.
@@ -300,7 +301,7 @@ function paintSum(layer) {
     return `<p>${SUMS[step.kind](step, state.maps[index], state.unit, index)}</p>`;
   });
   const where = `Layer ${state.unit.layer + 1}, map ${state.unit.channel + 1}`;
-  const focused = document.activeElement?.dataset.term;  // while one draws, it never is
+  const focused = document.activeElement?.dataset.term;
   sumPanel.innerHTML = `<h3>${where} <button type="button" id="let-go">Let go</button></h3>
     ${lines.join("")}`;
   if (focused) sumPanel.querySelector(`[data-term="${focused}"]`)?.focus();
@@ -340,7 +341,8 @@ function weightedSum(parts, bias, value) {
   const largest = sums.reduce((best, sum, i) => Math.abs(sum) > Math.abs(sums[best]) ? i : best, 0);
   const chosen = Math.min(state.term ?? largest, sums.length - 1);
   const { channel, window, weights } = parts[chosen];
-  const full = `map ${channel + 1}: ${table(window)} × ${table(weights)} = ${shown(printed[chosen])}`;
+  const product = `${table(window)} × ${table(weights)} = ${shown(printed[chosen])}`;
+  const full = `map ${channel + 1}: ${product}`;
   const rest = `${signed(printed.at(-1))} bias = <b>${shown(value)}</b>`;
   if (parts.length === 1) return `${full} ${rest}`;
   const terms = parts.map((part, i) => `<button type="button" data-term="${i}" aria-pressed="${
@@ -367,7 +369,8 @@ const SUMS = {
   // The same, of windows and kernels of one number.
   linear(step, input, unit, index) {
     const numbers = { channels: input.data.length, height: 1, width: 1, data: input.data };
-    return SUMS.conv({ ...step, kernel: 1, stride: 1, padding: 0, groups: 1 }, numbers, unit, index);
+    const one = { ...step, kernel: 1, stride: 1, padding: 0, groups: 1 };
+    return SUMS.conv(one, numbers, unit, index);
   },
 
   maxpool(step, input, { channel, y, x }, index) {

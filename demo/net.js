@@ -2,7 +2,7 @@
 // The engine: what the nets compute, in plain JavaScript. weights.js holds each net as a flat list
 // of operations; a value is a map { channels, height, width, data } with data row by row.
 
-// ---- the operations ---------------------------------------------------------------------------
+// ---- the operations -----------------------------------------------------------------------------
 
 // Numbers from the base64 text in weights.js. export.py wrote them with the low byte first, as
 // every browser's machine has them.
@@ -10,10 +10,9 @@ function decode(text, Kind) {
   return new Kind(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer);
 }
 
-// Convolution: every output is a bias and the sum of weight × input over a window. One weight after
-// the other is added to all outputs that it counts for, row by row, which is several times as fast
-// as one output after the other. With groups, the channels fall into that many parts that do not see
-// each other.
+// Convolution: every output is a bias and the sum of weight × input over a window. Weight by weight,
+// it is added to all outputs, which is several times as fast as output by output. With groups, the
+// channels fall into that many parts that do not see each other.
 function conv(step, input, output) {
   const { kernel, stride, padding, groups, weight, bias } = step;
   const inputs = input.channels / groups;  // channels that one output channel sees
@@ -98,7 +97,7 @@ function linear(step, input, output) {
 
 const COMPUTE = { conv, affine, maxpool: pool, avgpool: pool, relu, linear };
 
-// ---- the net ----------------------------------------------------------------------------------
+// ---- the net ------------------------------------------------------------------------------------
 
 // Makes numbers of a net's weights, in place.
 function unpack(net) {
@@ -147,12 +146,12 @@ function classify(pixels, model) {
   return softmax(computeMaps(net, netInput(net, pixels)).at(-1).data);
 }
 
-// ---- preparation: utils.upright, utils.deskew and utils.warp, step by step -------------------------
+// ---- preparation: utils.upright, utils.deskew and utils.warp, step by step ----------------------
 // Coordinates are those of the pixels' centres on a grid that runs from -1 to 1.
 
 const centre = i => (i + 0.5) / 14 - 1;
 
-// 784 numbers, brought to the same contrast, slant, place and size: the brightest becomes 255; sheared
+// 784 numbers, brought to one contrast, slant, place and size: the brightest becomes 255; sheared
 // until x and y of the ink are uncorrelated; the ink's centre in the middle, its root mean square
 // distance from there SPREAD. Only what is brighter than FAINT counts as ink.
 function upright(pixels) {
@@ -196,7 +195,8 @@ function warp(pixels, [a, b, c], [d, e, f]) {
     row >= 0 && row < 28 && column >= 0 && column < 28 ? pixels[row * 28 + column] : 0;
   return Array.from({ length: 784 }, (_, i) => {
     const x = centre(i % 28), y = centre(Math.floor(i / 28));
-    const column = (a * x + b * y + c + 1) * 14 - 0.5, row = (d * x + e * y + f + 1) * 14 - 0.5;
+    const column = (a * x + b * y + c + 1) * 14 - 0.5;
+    const row = (d * x + e * y + f + 1) * 14 - 0.5;
     const left = Math.floor(column), right = column - left;  // the part that the right one gets
     const top = Math.floor(row), below = row - top;
     const upper = at(top, left) * (1 - right) + at(top, left + 1) * right;
@@ -205,11 +205,10 @@ function warp(pixels, [a, b, c], [d, e, f]) {
   });
 }
 
-// ---- receptive fields, layers ----------------------------------------------------------------
+// ---- receptive fields, layers -------------------------------------------------------------------
 
-// The window of input pixels that unit (y, x) of operation `index` sees: { top, bottom, left, right },
-// all within it. Backwards through the list, a window grows; what hangs over a map's edge
-// sees zeros there and is cut off.
+// The window of input pixels that unit (y, x) of operation `index` sees, the last row and column
+// within it. Backwards through the list, a window grows; what hangs over a map's edge is cut off.
 function receptiveField(net, index, y, x) {
   let window = { top: y, bottom: y, left: x, right: x };
   for (let i = index; i >= 0; i--) {
@@ -227,8 +226,8 @@ function receptiveField(net, index, y, x) {
   return window;
 }
 
-// The layers as RF.md numbers them: [{ from, to, step, shape, parameters }]. Operations [from, to) are
-// one layer: a convolution, pool or linear layer, and the BatchNorm and ReLU that follow it.
+// The layers as RF.md numbers them: [{ from, to, step, shape, parameters }]. Operations [from, to)
+// are a convolution, pool or linear layer, and the BatchNorm and ReLU that follow it.
 function layersOf(net) {
   const layers = [];
   net.operations.forEach((step, index) => {
@@ -243,7 +242,7 @@ function layersOf(net) {
   return layers;
 }
 
-// ---- why ------------------------------------------------------------------------------------------
+// ---- why ----------------------------------------------------------------------------------------
 
 // What decided between two digits. The last layer of all three nets is linear in a number for each
 // channel: the difference of two logits is the sum of (weight for the one − weight for the other) ×
@@ -264,8 +263,8 @@ function reasons(net, maps, one, other) {
   return { channels, bias, before };
 }
 
-// Whole numbers close to `parts` whose sum is `total`: each part is rounded, and what is then too
-// much or too little is taken from those, one each, that lost or won most by it.
+// Whole numbers close to `parts` whose sum is `total`: each part is rounded; what is then missing
+// goes to those that lost most by it, one each; what is too much comes from those that won most.
 function addUp(parts, total) {
   const whole = parts.map(Math.round);
   const missing = total - whole.reduce((a, b) => a + b, 0);
@@ -277,10 +276,10 @@ function addUp(parts, total) {
   return whole;
 }
 
-// ---- doubt ----------------------------------------------------------------------------------------
+// ---- doubt --------------------------------------------------------------------------------------
 
-// How sure one may be that 784 numbers are the digit `answer`: results/doubt.py explains both
-// numbers, and chose what they must be at least. probabilities: those of the three nets.
+// Whether 784 numbers may not be the digit `answer`: results/doubt.py explains both reasons, and
+// chose the limits. probabilities: those of the three nets.
 function doubts(pixels, answer, probabilities) {
   const agreement = Math.min(...Object.values(probabilities).map(each => each[answer]));
   const operations = NETS[1].operations.slice(0, DOUBT.maps);
@@ -292,5 +291,7 @@ function doubts(pixels, answer, probabilities) {
   const apart = numbers.map((number, i) => number - DOUBT.means[answer][i]);
   const square = sum(DOUBT.inverse.map((row, i) =>
     apart[i] * sum(row.map((value, j) => value * apart[j]))));
-  return { disagree: agreement < DOUBT.agreement, strange: -Math.sqrt(square) < DOUBT.closeness };
+  const closeness = -Math.sqrt(square);
+  const isDoubted = closeness + DOUBT.weight * Math.log(agreement) < DOUBT.trust;
+  return { isDoubted, isStrange: isDoubted && closeness < DOUBT.closeness };
 }

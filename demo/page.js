@@ -5,27 +5,28 @@
 const count = number => number.toLocaleString("en");
 const percent = part => `${(100 * part).toFixed(1)} %`;
 const likeliest = numbers => numbers.indexOf(Math.max(...numbers));
-const NUMBERS = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+const COUNTS = "no one two three four five six seven eight nine".split(" ");
 const PERHAPS = 0.8;  // with less probability, two digits together are no answer
 const NO_DIGIT = "no digit, I think";
 
-// ---- the answer -----------------------------------------------------------------------------------
+// ---- the answer ---------------------------------------------------------------------------------
 
-// What 784 numbers are, by the chosen net and by what the other two say: an answer's text, or
-// NO_DIGIT. `digit` is null where there is none.
+// What 784 numbers are, by the chosen net and by what the other two say: { digit, text }. The digit
+// is null where there is none.
 function judge(pixels) {
   const probabilities = {};
   for (const model of Object.keys(NETS)) probabilities[model] = classify(pixels, model);
   const own = probabilities[state.model];
   const digit = likeliest(own);
-  const { disagree, strange } = doubts(pixels, digit, probabilities);
+  const { isDoubted, isStrange } = doubts(pixels, digit, probabilities);
   const nets = Object.values(probabilities);
   const means = own.map((_, each) => nets.reduce((sum, net) => sum + net[each], 0) / nets.length);
   const other = likeliest(means.map((mean, each) => each === digit ? -1 : mean));
-  if (strange || (disagree && means[digit] + means[other] < PERHAPS)) {
+  if (isStrange || (isDoubted && means[digit] + means[other] < PERHAPS)) {
     return { digit: null, text: NO_DIGIT };
   }
-  return { digit, text: disagree ? `${digit} or perhaps ${other}` : `${digit} ${percent(own[digit])}` };
+  const text = isDoubted ? `${digit} or perhaps ${other}` : `${digit} ${percent(own[digit])}`;
+  return { digit, text };
 }
 
 // The same for the whole drawing, which may hold several digits.
@@ -34,11 +35,11 @@ function read() {
   if (!state.loaded) {
     const sure = pixels => Math.max(...classify(pixels, state.model));
     const found = findDigits(inkOf(paper), sure);
-    if (found.length >= NUMBERS.length) return NO_DIGIT;
+    if (found.length >= COUNTS.length) return NO_DIGIT;
     if (found.length > 1) {
       const digits = found.map(ink => judge(toMnist(ink)).digit);
       if (digits.includes(null)) return NO_DIGIT;
-      return `${NUMBERS[digits.length]} digits: ${digits.join("")}`;
+      return `${COUNTS[digits.length]} digits: ${digits.join("")}`;
     }
   }
   return judge(state.pixels).text;
@@ -47,7 +48,8 @@ function read() {
 function paintAnswer(text) {
   $("answer").textContent = text || "Draw a digit";
   $("answer").className = /^\d \d/.test(text) ? "" : "long";
-  $("label").textContent = state.loaded ? `Test digit ${state.loaded.index}, labelled ${state.loaded.label}` : "";
+  const { index, label } = state.loaded ?? {};
+  $("label").textContent = state.loaded ? `Test digit ${index}, labelled ${label}` : "";
 }
 
 function paintBars() {
@@ -62,9 +64,7 @@ function paintBars() {
   return { probabilities, best };
 }
 
-// ---- why ------------------------------------------------------------------------------------------
-
-const DECIDING = 6;  // channels shown one by one
+// ---- why ----------------------------------------------------------------------------------------
 
 // What decided between the answer and its runner-up, in hundredths that add up.
 function paintWhy() {
@@ -75,23 +75,25 @@ function paintWhy() {
   const logits = Array.from(state.maps.at(-1).data);
   const one = likeliest(logits);
   const other = likeliest(logits.map((value, digit) => digit === one ? -Infinity : value));
-  const { channels, bias, before: { height, width } } = reasons(NETS[state.model], state.maps, one, other);
+  const { channels, bias, before } = reasons(NETS[state.model], state.maps, one, other);
   channels.sort((a, b) => Math.abs(b.part) - Math.abs(a.part));
-  const first = channels.slice(0, DECIDING), rest = channels.slice(DECIDING);
+  const first = channels.slice(0, 6), rest = channels.slice(6);
   const others = rest.reduce((sum, { part }) => sum + part, 0);
   const [high, low] = [one, other].map(digit => Math.round(100 * logits[digit]));
-  const parts = addUp([...first.map(({ part }) => part), others, bias].map(part => 100 * part), high - low);
+  const exact = [...first.map(({ part }) => part), others, bias];
+  const parts = addUp(exact.map(part => 100 * part), high - low);
   const most = Math.max(...first.flatMap(({ map }) => map.map(Math.abs)));
 
   $("why-title").textContent = `Why ${one} and not ${other}?`;
-  $("why-help").innerHTML = `Logit of ${one}: ${hundredths(high)}, of ${other}: ${hundredths(low)}. The
-    difference, <b>${hundredths(high - low)}</b>, is the sum of these, weight × number each:
-    <span class="positive">for ${one}</span>, <span class="negative">for ${other}</span>. Each map’s
-    ${height}×${width} places are stretched over the digit.`;
-  const names = [...first.map(({ channel }) => `map ${channel + 1}`), `the other ${rest.length}`, "biases"];
+  $("why-help").innerHTML = `Logit of ${one}: ${hundredths(high)}, of ${other}: ${hundredths(low)}.
+    The difference, <b>${hundredths(high - low)}</b>, is the sum of these, weight × number each:
+    <span class="positive">for ${one}</span>, <span class="negative">for ${other}</span>.
+    Each map’s ${before.height}×${before.width} places are stretched over the digit.`;
+  const names = first.map(({ channel }) => `map ${channel + 1}`);
+  names.push(`the other ${rest.length}`, "biases");
   parts.forEach((part, i) => {
     const item = document.createElement("li");
-    if (i < first.length) item.append(reasonImage(first[i].map, height, width, most));
+    if (i < first.length) item.append(reasonImage(first[i].map, before, most));
     const sign = part > 0 ? "positive" : "negative";
     item.insertAdjacentHTML("beforeend",
       `<b class="${sign}">${part < 0 ? "" : "+"}${hundredths(part)}</b> <span>${names[i]}</span>`);
@@ -102,17 +104,17 @@ function paintWhy() {
 const hundredths = whole => (whole / 100).toFixed(2).replace("-", "−");
 
 // A map over the digit: where it speaks for the answer, and where against it.
-function reasonImage(map, height, width, most) {
+function reasonImage(map, { height, width }, most) {
   const { sheet, ink, positive, negative } = colours.rgb;
   return image28(i => {
-    const y = Math.floor(Math.floor(i / 28) * height / 28), x = Math.floor(i % 28 * width / 28);
-    const part = map[y * width + x] / most;
+    const row = Math.floor(Math.floor(i / 28) * height / 28);
+    const part = map[row * width + Math.floor(i % 28 * width / 28)] / most;
     const ground = mix(sheet, part > 0 ? positive : negative, 0.85 * Math.abs(part));
     return [...mix(ground, ink, 0.7 * state.seen[i] / 255), 255];
   });
 }
 
-// ---- samples and nets -----------------------------------------------------------------------------
+// ---- samples and nets ---------------------------------------------------------------------------
 
 function pixelsOf(digit) {
   return Array.from(decode(digit.pixels, Uint8Array));
@@ -127,8 +129,8 @@ function show(digit) {
 
 // One row of samples, and those that the chosen net misreads. A row is one tab stop; arrows go on.
 function buildStrips() {
-  const samples = DIGITS.filter((_, i) => i < SAMPLES);
   const wrong = DIGITS.filter(({ misread }) => misread[state.model] !== undefined);
+  const samples = DIGITS.slice(0, SAMPLES);
   $("strip").replaceChildren(...samples.map(digit => sampleButton(digit, digit.label)));
   $("misread").replaceChildren(...wrong.map(digit =>
     sampleButton(digit, `${digit.label} → ${digit.misread[state.model]}`)));
@@ -162,7 +164,7 @@ function buildModels() {
   for (const model of Object.keys(NETS)) {
     const choice = document.createElement("label");
     choice.className = "choice";
-    choice.innerHTML = `<input type="radio" name="model" value="${model}"><span>Model ${model}</span>`;
+    choice.innerHTML = `<input type="radio" name="model"><span>Model ${model}</span>`;
     const input = choice.firstChild;
     input.checked = Number(model) === state.model;
     input.addEventListener("change", () => {
@@ -178,7 +180,7 @@ function buildModels() {
   }
 }
 
-// ---- everything anew ------------------------------------------------------------------------------
+// ---- everything anew ----------------------------------------------------------------------------
 
 const REST = 150;  // milliseconds: a pen that did not move for so long rests
 let planned = false;

@@ -1,9 +1,8 @@
 "use strict";
-// From a drawing to what the nets know: 28×28 pixels, made as MNIST's were (LeCun et al. 1998,
-// http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf), by the rules and the constants of picture.py.
-// A picture here is { width, height, data } with numbers from 0 (paper) to 1 (ink), row by row.
+// From a drawing to 28×28 pixels, made as MNIST's were, by the rules and the constants of picture.py.
+// A picture is { width, height, data } with numbers from 0 (paper) to 1 (ink), row by row.
 
-// A canvas with one digit to 784 numbers 0..255 (ink is high). Where the canvas has transparency, ink
+// A canvas with one digit to 784 numbers 0..255 (ink is high). Where the canvas is transparent, ink
 // is alpha; else it is dark on light or light on dark. An empty canvas gives zeros.
 function prepare(canvas) {
   return toMnist(inkOf(canvas));
@@ -14,8 +13,7 @@ function toMnist(ink) {
   const box = boundingBox(ink);
   if (!box) return new Array(784).fill(0);
 
-  // 1. The digit alone, its longest side five pixels for each one of MNIST's box. The margin leaves
-  //    room for thicker strokes.
+  // 1. The digit, its longest side five times MNIST's box, with room for thicker strokes.
   const long = PICTURE.FINE * PICTURE.SIDE, margin = 8 * PICTURE.FINE;
   const scale = long / Math.max(box.right - box.left, box.bottom - box.top);
   const width = Math.max(1, Math.round((box.right - box.left) * scale));
@@ -87,7 +85,7 @@ function alphaOf(rgba, width, height) {
   return ink;
 }
 
-// ---- several digits -------------------------------------------------------------------------------
+// ---- several digits -----------------------------------------------------------------------------
 
 // The digits in a drawing's ink, as find_digits() of picture.py finds them: pictures of one digit
 // each, row by row. `sure` says of 784 numbers how sure a net is that they are a digit.
@@ -109,7 +107,9 @@ function findDigits(ink, sure) {
   kept = join(kept, (a, b) => bond(a.box, b.box, height) === "halves"
     && sureOf(joined(a, b)) > Math.min(sureOf(a), sureOf(b)) - PICTURE.LESS_SURE);
   const tallest = Math.max(...kept.map(({ box }) => high(box)));
-  return inRows(kept.filter(({ box }) => high(box) > PICTURE.LOW * tallest));
+  kept = kept.filter(({ box }) => high(box) > PICTURE.LOW * tallest);
+  return kept.sort(({ box: a }, { box: b }) =>  // row by row
+    a.bottom < b.top ? -1 : b.bottom < a.top ? 1 : a.left - b.left);
 }
 
 const wide = box => box.right - box.left;
@@ -165,41 +165,22 @@ function around(a, b) {
 // Whether two boxes hold "parts" of one digit, which a broken stroke has parted, or perhaps its
 // "halves", as the two circles of an 8.
 function bond(a, b, height) {
-  const across = Math.max(a.left, b.left) - Math.min(a.right, b.right);  // gaps: below 0, they overlap
+  const across = Math.max(a.left, b.left) - Math.min(a.right, b.right);  // below 0: they overlap
   const down = Math.max(a.top, b.top) - Math.min(a.bottom, b.bottom);
   const isAbove = -across > PICTURE.OVERLAP * Math.min(wide(a), wide(b));
   const isBeside = -down > PICTURE.OVERLAP * Math.min(high(a), high(b));
   const both = around(a, b);
   const isLow = high(both) < PICTURE.TALL * height;
-  const near = isAbove && down < PICTURE.ABOVE * height || isBeside && across < PICTURE.BESIDE * height;
-  if (near && isLow && Math.min(high(a), high(b)) < PICTURE.PART * height) return "parts";
+  const isNear = (isAbove && down < PICTURE.ABOVE * height)
+    || (isBeside && across < PICTURE.BESIDE * height);
+  if (isNear && isLow && Math.min(high(a), high(b)) < PICTURE.PART * height) return "parts";
   const isCompact = isLow || high(both) < PICTURE.SLIM * wide(both);
   return isAbove && down < PICTURE.GAP * height && isCompact ? "halves" : "";
 }
 
-// Pieces in reading order. A piece goes on with the row whose last one is most nearly at its height.
-function inRows(pieces) {
-  const middle = ({ box }) => (box.top + box.bottom) / 2;
-  const height = quantile(pieces.map(({ box }) => high(box)), 0.5);
-  const rows = [];
-  for (const piece of pieces.sort((a, b) => a.box.left + a.box.right - b.box.left - b.box.right)) {
-    const rise = row => Math.abs(middle(piece) - middle(row.at(-1)));
-    const open = rows.filter(row => {
-      const last = row.at(-1).box;
-      const gap = piece.box.left - last.right;
-      return -gap < PICTURE.ASIDE * Math.min(wide(piece.box), wide(last))
-        && rise(row) < PICTURE.RISE * height + PICTURE.SLOPE * Math.max(gap, 0);
-    });
-    if (open.length === 0) rows.push([piece]);
-    else open.reduce((a, b) => rise(a) <= rise(b) ? a : b).push(piece);
-  }
-  const mean = row => row.reduce((sum, piece) => sum + middle(piece), 0) / row.length;
-  return rows.sort((a, b) => mean(a) - mean(b)).flat();
-}
+// ---- parts of it --------------------------------------------------------------------------------
 
-// ---- parts of it ----------------------------------------------------------------------------------
-
-// The smallest box around the ink, { left, top, right, bottom }, or null if there is none.
+// The smallest box around the ink, or null if there is none.
 function boundingBox({ width, height, data }) {
   let left = width, top = height, right = 0, bottom = 0;
   for (let y = 0; y < height; y++) {
@@ -214,9 +195,8 @@ function boundingBox({ width, height, data }) {
   return right > left ? { left, top, right, bottom } : null;
 }
 
-// The part of a picture inside a box, which may reach beyond it and need not lie on whole pixels, as
-// width × height pixels. Each is the mean of the area that it covers, so nothing is jagged. Rows
-// first, then columns.
+// The part of a picture inside a box, which may reach beyond it, as width × height pixels, each the
+// mean of the area that it covers. Rows first, then columns.
 function resample(picture, box, width, height) {
   const rows = averages(box.left, box.right, picture.width, width);
   const columns = averages(box.top, box.bottom, picture.height, height);

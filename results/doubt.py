@@ -5,11 +5,13 @@ what the rule does to digits and to other shapes at several thresholds. Drawings
 page: strokes of a round pen. Digits are MNIST's, traced. Shapes are in shapes.json: those to choose
 with, and others to report on. Beside them are mirrored digits. Needs three minutes.
 
-The rule doubts a drawing if one of two numbers is lower than for all but a few right digits:
-    agreement   the least probability that any of the three nets gives to the answer
+The rule doubts a drawing if the sum of two numbers, each on its own scale, is lower than for all
+but a few of the training digits that are read right:
+    agreement   the logarithm of the least probability that any of the three nets gives the answer
     closeness   minus the Mahalanobis distance from the answer's class in 32 numbers: the mean and
                 the largest of each of the 16 maps of Model 1's layer 5. The last layers force any
-                drawing into one of ten classes; in the middle a net still tells how it looks"""
+                drawing into one of ten classes; in the middle a net still tells how it looks
+A doubted drawing is no digit if its closeness alone is so low, else perhaps one of two digits."""
 
 import json
 import sys
@@ -29,8 +31,8 @@ import predict  # noqa: E402
 FIT, THRESHOLD, REPORTED = 6000, 3000, 1000  # traced digits: training, other training, test
 MAPS = 8  # of Model 1's operations, so many lead to the 32 numbers: up to layer 5's ReLU
 MIRRORED = (2, 3, 4, 5, 6, 7, 9)  # the others are digits in a mirror, too
-BUDGETS = 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05  # of right digits, doubted
-CHOSEN = 0.015  # the least that doubts three of four shapes to choose with
+BUDGETS = 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05  # of right digits, doubted
+CHOSEN = 0.025  # the least that doubts three of four of the shapes to choose with
 
 
 # ---- drawings: lists of strokes, lists of points (x, y) in a unit square -----------------------
@@ -136,17 +138,14 @@ def judge(pixels, means, inverse):
     """Of uint8 (N, 28, 28): Model 3's answers, agreement and closeness, (N,) each."""
     probabilities, numbers = looks(pixels)
     answers = probabilities[2].argmax(axis=1)
-    agreement = probabilities[:, np.arange(len(answers)), answers].min(axis=0)
+    agreement = np.log(probabilities[:, np.arange(len(answers)), answers].min(axis=0))
     apart = numbers - means[answers]
     return answers, agreement, -np.sqrt(np.einsum("ni,ij,nj->n", apart, inverse, apart))
 
 
-def thresholds(agreement, closeness, budget):
-    """Both at the same quantile of right digits, so that together they doubt `budget` of them."""
-    for part in np.linspace(budget, 0, 1001):
-        limits = np.quantile(agreement, part), np.quantile(closeness, part)
-        if np.mean((agreement < limits[0]) | (closeness < limits[1])) <= budget:
-            return limits
+def scale(values):
+    """From their median down to what 2 % are below."""
+    return np.median(values) - np.quantile(values, 0.02)
 
 
 # ---- measuring it ------------------------------------------------------------------------------
@@ -192,16 +191,18 @@ def main():
         answers, *values = judge(pixels, means, inverse)
         groups[name] = [each[answers == test_labels] for each in values]
 
+    # Trust in closeness's own scale: closeness + weight * agreement.
+    weight = round(scale(train[1]) / scale(train[0]), 3)
     rows = []
     for budget in BUDGETS:
-        agreement, closeness = thresholds(*train, budget)
-        limits = {"agreement below": round(agreement, 3), "closeness below": round(closeness, 2)}
-        rows.append({"right training digits (%)": round(100 * budget, 2), **limits})
-        for name, values in groups.items():
-            doubted = (values[0] < agreement) | (values[1] < closeness)
+        limit = round(np.quantile(train[1] + weight * train[0], budget), 2)
+        rows.append({"right training digits (%)": round(100 * budget, 2), "trust below": limit})
+        for name, (agreement, closeness) in groups.items():
+            doubted = closeness + weight * agreement < limit
             rows[-1][f"{name} (%, of {len(doubted)})"] = round(100 * doubted.mean(), 1)
         if budget == CHOSEN:
-            rule = dict(agreement=limits["agreement below"], closeness=limits["closeness below"])
+            rule = dict(weight=weight, trust=limit,
+                        closeness=round(np.quantile(train[1], budget), 2))
     folder = ROOT / "results"
     utils.write(folder / "doubt.csv", utils.csv_text(rows))
     rule |= dict(maps=MAPS, means=means.round(4).tolist(),

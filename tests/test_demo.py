@@ -12,10 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import doubt
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, table
 from PIL import Image, ImageDraw, ImageFilter
 from torch import nn
 
@@ -143,6 +144,52 @@ def test_a_number_on_a_form_is_read(form):
                "underlines": (left, 172, right, 173), "ruled": (-9, left // 3, 999, 999)}[form]
         ImageDraw.Draw(image).rectangle(box, outline="black", width=2)
     assert read(image) == "314270"
+
+
+def read_rows(image):
+    return predict.text_of(predict.read(image, *PUBLISHED("3")))
+
+
+def halves(digit, gap):
+    """A digit of two strokes whose halves do not touch, 200 pixels wide and high."""
+    image = Image.new("L", (400, 400), "white")
+    pen = ImageDraw.Draw(image)
+    if digit == "8":
+        pen.ellipse((150, 100, 230, 180), outline=0, width=14)
+        pen.ellipse((148, 180 + gap, 232, 264 + gap), outline=0, width=14)
+    elif digit == "3":
+        pen.arc((140, 100, 240, 170), 200, 90, 0, 14)
+        pen.arc((135, 170 + gap, 240, 250 + gap), -90, 140, 0, 14)
+    else:
+        pen.line([(240, 100), (160, 100), (160, 170)], 0, 14)
+        pen.arc((120, 170 + gap, 245, 270 + gap), -90, 110, 0, 14)
+    return image
+
+
+@pytest.mark.parametrize("digit", "835")
+@pytest.mark.parametrize("gap", [2, 6])
+def test_a_digit_in_two_halves_is_one(digit, gap):
+    assert read_rows(halves(digit, gap)) == digit
+
+
+@pytest.mark.parametrize("rows, space, slope, dance", [
+    (["123", "456"], 40, 0, 0), (["739"], 0, 0, 40), (["7", "3", "9"], 30, 0, 0),
+    (["20", "461", "73"], 50, 0, 10), (["314", "592"], 60, 8, 0), (["04172"], 0, 14, 10),
+    (["6", "25"], 60, 0, 0), (["71", "30"], 25, 0, 0)])
+def test_rows_are_read_row_by_row(rows, space, slope, dance):
+    """Rows of digits 100 pixels high, so far apart, rising by so many degrees, dancing up and down;
+    among them what was right before there were rows."""
+    height = 120 + (100 + space) * len(rows) + dance
+    sheet = Image.new("L", (820, height), "white")
+    for row, text in enumerate(rows):
+        for place, digit in enumerate(text):
+            each = drawn(digit, margin=0).convert("L")
+            ink = np.argwhere(np.asarray(each) < 128)
+            (top, left), (bottom, right) = ink.min(axis=0), ink.max(axis=0) + 1
+            each = each.crop((left, top, right, bottom)).resize((60, 100))
+            sheet.paste(each, (60 + 110 * place, 60 + row * (100 + space) + dance * (place % 2)))
+    turned = sheet.rotate(slope, Image.Resampling.BICUBIC, expand=True, fillcolor="white")
+    assert read_rows(turned) == "\n".join(rows)
 
 
 def test_prepared_digits_look_as_mnist_stored_them(test_set):
@@ -280,9 +327,9 @@ def odd_nets():
                           nn.LogSoftmax(dim=1))
     depthwise = nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 8, 3, padding=2), nn.BatchNorm2d(8),
                               nn.Sequential(nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 16, 1)),
-                              nn.GELU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+                              nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
     layer = nn.Conv2d(6, 6, 3, padding="same", groups=3, bias=False)
-    thrice = [each for _ in range(3) for each in (layer, nn.BatchNorm2d(6), nn.GELU())]
+    thrice = [each for _ in range(3) for each in (layer, nn.BatchNorm2d(6), nn.ReLU())]
     shared = nn.Sequential(nn.Conv2d(1, 6, 5, 2, 2), nn.MaxPool2d(3, 2, 1), nn.BatchNorm2d(6),
                            nn.ReLU(inplace=True), *thrice, nn.Conv2d(6, 10, 7, groups=2),
                            nn.Flatten())
@@ -309,7 +356,8 @@ def test_the_list_of_operations_computes_what_the_net_does(name):
 
 @pytest.mark.parametrize("step, word", [
     (lambda x: x + x.relu(), "add()"),
-    (lambda x: (x.relu(), nn.functional.gelu(x))[1], "a branch"),
+    (lambda x: (x.relu(), x.relu())[1], "a branch"),
+    (nn.functional.gelu, "gelu()"),
     (lambda x: nn.functional.max_pool2d(x, (2, 1)), "size (2, 1)"),
     (nn.Conv2d(1, 1, 3, dilation=2).forward, "dilation")])
 def test_what_the_page_cannot_compute_is_refused(step, word):
@@ -416,17 +464,24 @@ def test_receptive_fields_are_what_really_reaches_a_unit(page, name):
                                   left=columns.min().item(), right=columns.max().item())
 
 
-def draw_by_mouse(page, digit):
+# ---- the hand ----------------------------------------------------------------------------------
+def draw_by_mouse(page, strokes):
+    """Strokes, lists of points in a unit square, after Clear; a string of digits: those of STROKES,
+    side by side."""
+    if isinstance(strokes, str):
+        share = 1 / max(1, len(strokes))
+        strokes = [[(share * (i + x), 0.5 + (y - 0.5) * min(1, 2 * share)) for x, y in
+                    STROKES[int(digit)]] for i, digit in enumerate(strokes)]
     page.get_by_role("button", name="Clear").click()
-    page.evaluate("scrollTo(0, 0)")
+    page.locator("#drawing").scroll_into_view_if_needed()
     box = page.locator("#drawing").bounding_box()
-    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"])
-              for x, y in STROKES[int(digit)]]
-    page.mouse.move(*places[0])
-    page.mouse.down()
-    for place in places[1:]:
-        page.mouse.move(*place, steps=2)
-    page.mouse.up()
+    for stroke in strokes:
+        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
+        page.mouse.move(*places[0])
+        page.mouse.down()
+        for place in places[1:]:
+            page.mouse.move(*place, steps=2)
+        page.mouse.up()
     settle(page)
 
 
@@ -436,65 +491,171 @@ def settle(page):
 
 
 def answer(page):
-    return page.locator("#answer").inner_text().split("\n")[0]
+    return page.locator("#answer").inner_text()
+
+
+def ink_of(page):
+    """How much of #drawing is ink, in pixels."""
+    return page.evaluate("""() => drawing.getContext("2d").getImageData(0, 0, 560, 560).data
+        .reduce((sum, value, i) => sum + (i % 4 === 3) * value / 255, 0)""")
 
 
 def test_strokes_of_the_mouse_are_read_and_prepared_as_by_predict(page):
     for digit in "259":
         draw_by_mouse(page, digit)
-        assert answer(page) == digit
-        got = np.array(page.evaluate("prepare(document.querySelector('#drawing'))"))
-        png = page.evaluate("document.querySelector('#drawing').toDataURL().split(',')[1]")
+        assert re.fullmatch(rf"{digit} \d\d\.\d %", answer(page))
+        png = page.evaluate("drawing.toDataURL().split(',')[1]")
         pixels, _ = picture.as_mnist(Image.open(io.BytesIO(base64.b64decode(png))))
-        assert np.abs(got - pixels.reshape(784)).mean() < 4, digit
+        small = page.evaluate("state.pixels")
+        for got in (page.evaluate("prepare(drawing)"), small):
+            assert np.abs(np.subtract(got, pixels.reshape(784))).mean() < 4, digit
+        opaque = page.evaluate("""[["white", "black"], ["black", "white"]].map(([paper, ink]) => {
+            const canvas = document.createElement("canvas");
+            canvas.width = canvas.height = 560;
+            const context = canvas.getContext("2d");
+            context.drawImage(drawing, 0, 0);
+            context.globalCompositeOperation = "source-in";
+            context.fillStyle = ink;
+            context.fillRect(0, 0, 560, 560);
+            context.globalCompositeOperation = "destination-over";
+            context.fillStyle = paper;
+            context.fillRect(0, 0, 560, 560);
+            return prepare(canvas);
+        })""")
+        for got in opaque:
+            assert np.abs(np.subtract(got, small)).mean() < 1.5, digit
+
+
+@pytest.mark.parametrize("slower, goal", [(1, 16), (4, 60)])
+def test_ink_at_once(page, slower, goal):
+    """Medians of 50 moves of the pen. A window's listener looks, behind the page's own, whether the
+    ink is there already."""
+    draw_by_mouse(page, "")
+    session = page.context.new_cdp_session(page)
+    session.send("Emulation.setCPUThrottlingRate", dict(rate=slower))
+    page.evaluate("""() => {
+        window.times = { ink: [], update: [], inked: [] };
+        let last = 0, began = 0;
+        for (const name of ["stroke", "fill", "putImageData", "drawImage"]) {
+            const method = CanvasRenderingContext2D.prototype[name];
+            CanvasRenderingContext2D.prototype[name] = function (...all) {
+                method.apply(this, all);
+                last = performance.now();
+            };
+        }
+        addEventListener("pointermove", () => { began = performance.now(); }, true);
+        addEventListener("pointermove", event => {
+            times.ink.push(last - began);
+            const [x, y] = placeOf(event);
+            times.inked.push(drawing.getContext("2d").getImageData(x, y, 1, 1).data[3]);
+        });
+        const frame = window.requestAnimationFrame;
+        window.requestAnimationFrame = work => frame(time => {
+            const start = performance.now();
+            work(time);
+            times.update.push(performance.now() - start);
+        });
+    }""")
+    box = page.locator("#drawing").bounding_box()
+    page.mouse.move(box["x"] + 60, box["y"] + 60)
+    page.mouse.down()
+    for i in range(1, 56):
+        angle = i / 6
+        page.mouse.move(box["x"] + 135 + 80 * math.cos(angle), box["y"] + 135 + i * math.sin(angle))
+        page.evaluate("new Promise(done => setTimeout(done, 20))")
+    page.mouse.up()
+    times = page.evaluate("times")
+    session.send("Emulation.setCPUThrottlingRate", dict(rate=1))
+    page.reload()
+    page.wait_for_function("state.maps.length > 0")
+    assert min(times["inked"]) == 255
+    ink, update = (float(np.median(times[name][-50:])) for name in ("ink", "update"))
+    print(f"\n{slower} times slower: ink {ink:.1f} ms, update {update:.1f} ms")
+    assert len(times["update"]) >= 50 and ink < 3 * 4 and update < 3 * goal
+
+
+def test_one_pointer_draws_and_undo_brings_back(page):
+    draw_by_mouse(page, "")
+    box = page.locator("#drawing").bounding_box()
+    x, y = box["x"], box["y"]
+    page.mouse.click(x + 50, y + 50, button="right")
+    assert ink_of(page) == 0
+    page.mouse.click(x + 50, y + 50)  # a tap is a dot
+    dot = ink_of(page)
+    assert dot == pytest.approx(math.pi * 20 ** 2, rel=0.05)
+
+    touch = page.context.new_cdp_session(page)
+    def fingers(kind, *places):
+        points = [dict(x=x + at[0], y=y + at[1], id=i) for i, at in enumerate(places)]
+        touch.send("Input.dispatchTouchEvent", dict(type=kind, touchPoints=points))
+    fingers("touchStart", (100, 100))
+    fingers("touchStart", (100, 100), (200, 60))
+    fingers("touchMove", (100, 150), (200, 200))
+    fingers("touchEnd")
+    settle(page)
+    assert page.evaluate("state.strokes.length") == 2
+    assert page.evaluate("drawing.getContext('2d').getImageData(400, 300, 1, 1).data[3]") == 0
+    page.get_by_role("button", name="Undo").click()
+    assert ink_of(page) == pytest.approx(dot, rel=0.01)
+
+    for take_back in ("Control+z", "Delete"):  # during a stroke
+        page.locator("#drawing").focus()
+        page.mouse.move(x + 150, y + 150)
+        page.mouse.down()
+        page.keyboard.press(take_back)
+        page.mouse.move(x + 200, y + 200)
+        page.mouse.up()
+    assert ink_of(page) == 0
+    page.get_by_role("button", name="Undo").click()  # what Delete took, without the stroke
+    page.get_by_role("button", name="Undo").click()
+    page.locator("#strip button").first.click()
     page.get_by_role("button", name="Undo").click()
     settle(page)
-    assert "Draw a digit" in page.locator("#answer").inner_text()
+    assert ink_of(page) == pytest.approx(dot, rel=0.01)
+
+    # Beyond the edge: a 7 whose roof is not on the canvas.
+    seven = [(0.3, -0.06), (0.7, -0.06), (0.5, 0.6)]
+    draw_by_mouse(page, [[(x, y + 0.1) for x, y in seven]])
+    whole = np.array(page.evaluate("state.pixels"))
+    draw_by_mouse(page, [[seven[2], seven[1], seven[0]]])
+    assert answer(page).startswith("7 ")
+    assert np.abs(whole - page.evaluate("state.pixels")).mean() < 3
 
 
-def test_keyboard_alone(page):
-    page.get_by_role("button", name="Clear").click()
-    page.locator("#drawing").focus()
-    for key in ["ArrowUp"] * 8 + [" "] + ["ArrowDown"] * 16 + [" "]:
-        page.keyboard.press(key)
-    settle(page)
-    assert answer(page) == "1"
-    page.locator("#layers canvas").first.focus()
-    page.keyboard.press("ArrowRight")
-    assert "Layer 1, map 1, row 1, column 2" in page.locator("#unit").inner_text()
-    assert page.locator("#window").is_visible()
-    page.locator("#models input").first.focus()
-    page.keyboard.press("ArrowRight")
-    settle(page)
-    assert f"{sum(p.numel() for p in PUBLISHED('2')[0].parameters()):,}" in page.inner_text("#cost")
-    page.keyboard.press("ArrowRight")
+# ---- the answer --------------------------------------------------------------------------------
+def answers_of(page, drawings):
+    """What #answer reads at rest, of drawings that are lists of strokes."""
+    strokes = [[dict(thickness=40, points=[(560 * x, 560 * y) for x, y in stroke])
+                for stroke in drawing] for drawing in drawings]
+    return page.evaluate("""async drawings => {
+        const answers = [];
+        for (const strokes of drawings) {
+            change({ strokes, loaded: null });
+            await new Promise(done => requestAnimationFrame(done));
+            answers.push(document.querySelector("#answer").textContent);
+        }
+        return answers;
+    }""", strokes)
 
 
-def test_digits_of_the_strip(page, test_set):
-    images, labels = test_set
-    wrong = page.locator("#misread button").first
-    wrong.click()
-    settle(page)
-    index = int(wrong.get_attribute("data-index"))
-    assert page.evaluate("state.pixels") == images[index].flatten().tolist()
-    label, guess = wrong.inner_text().split(" → ")
-    assert (int(label), guess) == (labels[index], answer(page))
-    assert {int(text) for text in page.locator("#strip button").all_inner_texts()} == set(range(10))
+SURE, DOUBTFUL = r"(\d) \d+\.\d %", r"\d or perhaps \d|no digit, I think"
+SEVERAL = r"(two|three|four|five|six|seven|eight|nine) digits: (\d+)"
 
 
-def test_pointing_at_a_unit_shows_its_value(page):
-    maps = page.locator("#layers canvas").nth(1)
-    maps.scroll_into_view_if_needed()
-    maps.hover(position=dict(x=5, y=5))
-    value = page.evaluate("state.maps[2].data[(state.unit.channel * state.maps[2].height"
-                          " + state.unit.y) * state.maps[2].width + state.unit.x]")
-    assert f"{value:.3f}" in page.locator("#unit").inner_text()
-
-
-def test_a_phone_in_the_dark(browser):
-    page = open_page(browser, viewport=dict(width=390, height=844), color_scheme="dark")
-    draw_by_mouse(page, "3")
-    assert answer(page) == "3"
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    assert page.complaints == []
-    page.close()
+def test_the_answer_is_honest(page, test_set):
+    """300 traced test digits and other shapes: those to report on, none of which chose the rule."""
+    images, labels = (part.numpy() for part in test_set)
+    right = doubted = 0
+    for text, label in zip(answers_of(page, map(doubt.trace, images[:300])), labels):
+        assert re.fullmatch(f"{SURE}|{DOUBTFUL}|{SEVERAL}", text), text
+        right += text[0] == str(label)
+        doubted += re.fullmatch(DOUBTFUL, text) is not None
+    shapes = doubt.shapes("report")
+    for digit in doubt.MIRRORED:
+        for i in np.nonzero(labels == digit)[0][:2]:
+            shapes[f"mirrored {digit}, {i}"] = doubt.mirror(doubt.trace(images[i]))
+    answers = dict(zip(shapes, answers_of(page, shapes.values())))
+    believed = {name: text for name, text in answers.items() if not re.fullmatch(DOUBTFUL, text)}
+    print(f"\n{right} of 300 right, {doubted} doubted; of {len(shapes)} other shapes believed: "
+          + ", ".join(f"{name} ({text})" for name, text in believed.items()))
+    assert len(believed) <= len(shapes) / 4 and doubted <= 8 and right >= 290
