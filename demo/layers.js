@@ -298,7 +298,7 @@ function paintSum(layer) {
   if (layer.section.nextElementSibling !== sumPanel) layer.section.after(sumPanel);
   const lines = NETS[state.model].operations.slice(layer.from, layer.to).map((step, i) => {
     const index = layer.from + i;
-    return `<p>${SUMS[step.kind](step, state.maps[index], state.unit, index)}</p>`;
+    return `<div>${SUMS[step.kind](step, state.maps[index], state.unit, index)}</div>`;
   });
   const where = `Layer ${state.unit.layer + 1}, map ${state.unit.channel + 1}`;
   const focused = document.activeElement?.dataset.term;

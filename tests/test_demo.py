@@ -568,7 +568,7 @@ def test_ink_at_once(page, slower, goal):
     session.send("Emulation.setCPUThrottlingRate", dict(rate=1))
     page.reload()
     page.wait_for_function("state.maps.length > 0")
-    assert min(times["inked"]) == 255
+    assert min(times["inked"][1:]) == 255  # the first move is that to the beginning
     ink, update = (float(np.median(times[name][-50:])) for name in ("ink", "update"))
     print(f"\n{slower} times slower: ink {ink:.1f} ms, update {update:.1f} ms")
     assert len(times["update"]) >= 50 and ink < 3 * 4 and update < 3 * goal
@@ -658,4 +658,249 @@ def test_the_answer_is_honest(page, test_set):
     believed = {name: text for name, text in answers.items() if not re.fullmatch(DOUBTFUL, text)}
     print(f"\n{right} of 300 right, {doubted} doubted; of {len(shapes)} other shapes believed: "
           + ", ".join(f"{name} ({text})" for name, text in believed.items()))
-    assert len(believed) <= len(shapes) / 4 and doubted <= 8 and right >= 290
+    assert len(believed) <= len(shapes) / 4 and doubted <= 6 and right >= 295
+
+
+@pytest.mark.parametrize("drawing, expected", [
+    ("13", "two digits: 13"), ("10", "two digits: 10"), ("407", "three digits: 407"),
+    ("eight", "8 .*"), ("smiley", "no digit, I think"), ("scribble2", "no digit, I think")])
+def test_several_digits_halves_and_none(page, drawing, expected):
+    circle = [(math.cos(i / 4), math.sin(i / 4)) for i in range(27)]
+    eight = [[(0.5 + 0.13 * x, 0.3 + 0.13 * y) for x, y in circle],
+             [(0.5 + 0.15 * x, 0.68 + 0.15 * y) for x, y in circle]]
+    strokes = dict(doubt.shapes("choose"), eight=eight).get(drawing, drawing)
+    draw_by_mouse(page, strokes)
+    assert re.fullmatch(expected, answer(page))
+
+
+def test_a_pen_that_rests_is_answered_and_a_stroke_announced_once(page):
+    draw_by_mouse(page, "")
+    page.evaluate("""() => {
+        window.said = [];
+        new MutationObserver(() => said.push($("announcement").textContent))
+            .observe($("announcement"), { childList: true });
+    }""")
+    box = page.locator("#drawing").bounding_box()
+    at = [(box["x"] + x, box["y"] + y) for x, y in ((60, 40), (220, 45), (120, 230), (80, 200))]
+    page.mouse.move(*at[0])
+    page.mouse.down()
+    page.mouse.move(*at[1], steps=9)
+    page.mouse.move(*at[2], steps=9)
+    settle(page)
+    assert page.evaluate("$('why').textContent") == ""  # while it moves, only the net's own digit
+    page.wait_for_timeout(400)
+    assert answer(page).startswith("7") and page.evaluate("$('why').textContent") != ""
+    assert page.evaluate("said") == []
+    page.mouse.up()
+    settle(page)
+    assert page.evaluate("said") == [answer(page)]
+
+
+# ---- why, and the arithmetic of a unit ---------------------------------------------------------
+def printed(text):
+    """The signed numbers of a text, as exact thousandths."""
+    text = text.replace("− ", "-").replace("−", "-").replace("+ ", "")
+    return [round(1000 * float(each)) for each in re.findall(r"-?\d+\.\d+", text)]
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_why_adds_up_to_the_difference_of_the_logits(page, test_set, model):
+    page.locator("#models label").nth(int(model) - 1).click()
+    net, recipe = PUBLISHED(model)
+    for index in range(8):
+        page.locator("#strip button").nth(2 * index + 1).click()
+        settle(page)
+        pixels = torch.tensor(page.evaluate("state.pixels"), dtype=torch.uint8).view(1, 28, 28)
+        with torch.no_grad():
+            images = utils.normalise(utils.prepare(pixels, recipe).float())
+            best = net(images.unsqueeze(1))[0].topk(2)
+        one, other = re.findall(r"\d", page.inner_text("#why-title"))
+        assert [int(one), int(other)] == best.indices.tolist()
+        high, low, difference = printed(page.inner_text("#why-help"))
+        assert [high, low] == pytest.approx((1000 * best.values).tolist(), abs=6)
+        parts = [printed(text)[0] for text in page.locator("#why li b").all_inner_texts()]
+        assert len(parts) == 8 and sum(parts) == difference == high - low
+        assert sorted(map(abs, parts[:6]), reverse=True) == list(map(abs, parts[:6]))
+        colours = page.evaluate("""[...document.querySelectorAll("#why canvas")].map(canvas =>
+            new Set(new Uint32Array(canvas.getContext("2d").getImageData(0, 0, 28, 28).data.buffer))
+                .size)""")
+        assert len(colours) == 6 and min(colours) > 20  # a digit and a map over it
+    page.locator("#models label").last.click()
+
+
+def test_rounded_parts_add_up(page):
+    rng = np.random.default_rng(0)
+    cases = [(parts.tolist(), round(parts.sum()) + int(off)) for off in (-1, 0, 1)
+             for parts in rng.normal(0, 30, (50, 8))]
+    cases += [([0.5] * 8, 4), ([-0.5] * 8, -4), ([0.49] * 8, 4)]
+    for (parts, total), whole in zip(cases, page.evaluate(
+            "cases => cases.map(([parts, total]) => addUp(parts, total))", cases)):
+        assert sum(whole) == total and np.abs(np.subtract(whole, parts)).max() < 1.51
+
+
+@pytest.mark.parametrize("model, layer", [(3, 0), (3, 1), (3, 2), (3, 3), (3, 11), (3, 12), (3, 13),
+                                          (2, 12), (1, 1), (1, 3)])
+def test_a_pinned_unit_stays_and_its_sum_is_right(page, model, layer):
+    page.locator("#models label").nth(model - 1).click()
+    draw_by_mouse(page, "7")
+    maps = page.locator("#layers canvas").nth(layer)
+    maps.scroll_into_view_if_needed()
+    maps.click(position=dict(x=4, y=4))
+    unit = page.evaluate("state.unit")
+    for digit in "34":  # it lives while one draws
+        draw_by_mouse(page, digit)
+        assert page.evaluate("state.unit") == unit
+        value = round(1000 * page.evaluate(
+            "valueAfter(layers[state.unit.layer].to - 1, state.unit)"))
+        lines = page.locator("#sum > div").all_inner_texts()
+        assert printed(lines[-1])[-1] == value
+        if "all maps" in lines[0]:
+            terms = page.locator("#sum .terms button").all_inner_texts()
+            bias = printed(page.inner_text("#sum .terms").split("bias")[0])[-1]
+            first = printed(page.inner_text("#sum .terms b"))[0]
+            assert sum(printed(term)[0] for term in terms) + bias == first
+        elif "largest" in lines[0]:
+            *window, most = printed(lines[0])
+            assert len(window) == 4 and most == max(window)
+    if page.locator("#sum .terms button").count():
+        page.locator("#sum .terms button").nth(2).click()
+        assert page.locator("#sum .terms button").nth(2).get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Escape")
+    assert not page.locator("#sum").is_visible()
+    page.locator("#models label").last.click()
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (768, 1024), (390, 844), (844, 390)])
+def test_field_and_answer_stay_in_sight(browser, size):
+    width, height = size
+    page = open_page(browser, viewport=dict(width=width, height=height), color_scheme="dark")
+    draw_by_mouse(page, "3")
+    assert answer(page).startswith("3 ")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    for layer in (3, 13):
+        maps = page.locator("#layers canvas").nth(layer)
+        maps.scroll_into_view_if_needed()
+        maps.click(position=dict(x=4, y=4))
+        for name in ("#seen", "#window", "#answer"):
+            box = page.locator(name).bounding_box()
+            assert -9 <= box["y"] and box["y"] + box["height"] <= height + 9, (name, layer)
+    shadow = page.evaluate("getComputedStyle($('window')).boxShadow + getComputedStyle($('window'))"
+                           ".outlineColor")
+    assert "rgb(0, 0, 0)" in shadow and "rgb(255, 255, 255)" in shadow
+    assert page.complaints == []
+    page.close()
+
+
+# ---- the screen --------------------------------------------------------------------------------
+@pytest.mark.parametrize("model", MODELS)
+def test_layers_are_those_of_rf_md(page, model):
+    page.locator("#models label").nth(int(model) - 1).click()
+    rows = table((ROOT / "RF.md").read_text().split(f"field of model{model} -->")[1].split("<!")[0])
+    shown = page.locator(".layer:has(canvas)").all_inner_texts()
+    assert len(shown) == len(rows) - 1
+    for text, row in zip(shown, rows):
+        title, facts = [line for line in text.split("\n") if line][:2]
+        number, kind = row["layer"].split()
+        word = "conv" if kind == "Conv2d" else "linear" if kind == "Linear" else "pool"
+        assert title.startswith(f"{number} ") and word in title
+        assert facts == f"{row['output']} · sees {row['sees (pixels)']}"
+    assert page.locator(".names span").all_inner_texts() == list("0123456789")
+    page.locator("#models label").last.click()
+
+
+COLOURS = """() => layers.map(({ canvas }) => new Set(new Uint32Array(canvas.getContext("2d")
+    .getImageData(0, 0, canvas.width, canvas.height).data.buffer)).size)"""
+
+
+def test_one_screen_explains_itself(browser):
+    page = open_page(browser, viewport=dict(width=1280, height=800))
+    assert page.locator("#invitation").is_visible() and page.locator("#strip button").count() == 20
+    assert max(page.evaluate(COLOURS)) <= 2  # maps that show nothing: paper, and what is between
+    draw_by_mouse(page, "8")
+    assert not page.locator("#invitation").is_visible()
+    assert min(page.evaluate(COLOURS)) > 5
+    box = page.locator("#layers").bounding_box()
+    assert page.evaluate("scrollY") == 0 and box["y"] + box["height"] <= 800
+    maps = page.locator("#layers canvas").nth(4)
+    small = maps.bounding_box()["width"]
+    page.locator("#layers h3 button").nth(4).click()
+    assert maps.bounding_box()["width"] > max(3 * small, 0.6 * box["width"])
+    page.locator("summary").click()
+    wrong = page.locator("#misread button")
+    assert wrong.count() == len(utils.read_csv(ROOT / "results/model3/seed0/mistakes.csv"))
+    wrong.first.click()
+    settle(page)
+    label, guess = wrong.first.inner_text().split(" → ")
+    assert f"labelled {label}" in page.inner_text("#label")
+    assert page.evaluate("likeliest(classify(state.pixels, 3))") == int(guess)
+    page.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_for_everybody(browser, scheme):
+    page = open_page(browser, viewport=dict(width=1280, height=800), color_scheme=scheme)
+    def light(name):
+        rgb = np.array(page.evaluate("name => { readColours(); return colours.rgb[name]"
+                                     " ?? getComputedStyle($('window')).color; }", name)) / 255
+        return np.where(rgb < 0.04, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ (
+            0.2126, 0.7152, 0.0722)
+    page.evaluate("""() => {  // all colours by name, not only those that the canvases need
+        const style = getComputedStyle(document.documentElement);
+        for (const name of ["quiet", "edge"]) document.documentElement.style.setProperty(
+            name === "quiet" ? "--positive" : "--negative", style.getPropertyValue("--" + name));
+    }""")
+    quiet, edge = light("positive"), light("negative")
+    page.evaluate("document.documentElement.removeAttribute('style')")
+    colours = {name: light(name) for name in ("ink", "positive", "negative")}
+    for ground in map(light, ("page", "sheet")):
+        def contrast(mark):
+            return (max(mark, ground) + 0.05) / (min(mark, ground) + 0.05)
+        assert min(map(contrast, [quiet, *colours.values()])) >= 4.5 and contrast(edge) >= 3
+
+    stops = []
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        stops.append(page.evaluate("document.activeElement.closest('#layers') !== null"))
+    assert stops.index(True) <= 10
+    page.locator("#drawing").focus()
+    page.keyboard.press("ArrowUp")
+    assert page.locator("#pen").is_visible()
+    low = page.evaluate("""[...document.querySelectorAll("button, summary, a, .choice span")]
+        .filter(each => each.checkVisibility() && each.getBoundingClientRect().height < 40)
+        .map(each => each.textContent)""")
+    assert low in ([], ["Skip to the layers"])
+    assert page.locator("canvas[tabindex][role=img]").count() == 0
+    page.close()
+
+
+def test_without_weights_or_scripts_the_page_says_so(browser):
+    page = browser.new_page()
+    page.route("**/weights.js", lambda route: route.abort())
+    page.goto((ROOT / "demo" / "index.html").as_uri())
+    assert page.locator("#missing").is_visible()
+    page.close()
+    page = browser.new_page(java_script_enabled=False)
+    page.goto((ROOT / "demo" / "index.html").as_uri())
+    assert "needs JavaScript" in page.inner_text("body")
+    page.close()
+
+
+def test_keyboard_alone(page):
+    page.get_by_role("button", name="Clear").click()
+    page.locator("#drawing").focus()
+    for key in ["ArrowUp"] * 8 + [" "] + ["ArrowDown"] * 16 + [" "]:
+        page.keyboard.press(key)
+    settle(page)
+    assert answer(page).startswith("1 ")
+    page.locator("#layers canvas").first.focus()
+    page.keyboard.press("ArrowRight")
+    assert "Layer 1, map 1, row 1, column 2" in page.locator("#unit").inner_text()
+    assert page.locator("#window").is_visible()
+    page.keyboard.press("Enter")
+    assert page.locator("#sum").is_visible()
+    page.keyboard.press("Escape")
+    page.locator("#models input").last.focus()
+    page.keyboard.press("ArrowLeft")
+    settle(page)
+    assert f"{sum(p.numel() for p in PUBLISHED('2')[0].parameters()):,}" in page.inner_text("#cost")
+    page.keyboard.press("ArrowRight")
