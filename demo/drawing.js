@@ -1,6 +1,6 @@
 "use strict";
-// The hand: strokes by mouse, finger, pen or keyboard, and what takes them back. They are painted in
-// the pointer's own handler; update() in page.js computes behind it.
+// The hand: strokes by mouse, finger, pen or keyboard, and what takes them back. The pointer's own
+// handler paints them; update() in page.js computes behind it.
 
 const $ = id => document.getElementById(id);
 
@@ -18,8 +18,7 @@ const state = {
 };
 
 const drawing = $("drawing");
-const SIDE = drawing.width;
-const BEYOND = 0.1;  // of the side: so far outside the canvas a stroke still counts
+const SIDE = drawing.width, BEYOND = 0.1;  // of the side: so far outside a stroke still counts
 
 // The same strokes a second time, small, alone, and with what lies beyond the edges: what is read.
 const SMALL = 140;
@@ -35,8 +34,8 @@ let keyboardPen = null;  // its [x, y], once the canvas had the focus
 
 // ---- strokes ------------------------------------------------------------------------------------
 
-// Paint a stroke on both canvases, from point `from` on. A dot begins it: not in every browser does a
-// line to where it starts leave one.
+// Paint a stroke on both canvases, from point `from` on. A dot begins it: not in every browser does
+// a line to where it starts leave one.
 function paint({ thickness, points }, from = 0) {
   for (const brush of brushes) {
     brush.lineCap = brush.lineJoin = "round";
@@ -53,7 +52,6 @@ function paint({ thickness, points }, from = 0) {
   }
 }
 
-// All of it anew.
 function repaint() {
   brushes[0].fillStyle = colours.css.ink;
   brushes[0].strokeStyle = colours.css.ink;
@@ -136,8 +134,6 @@ drawing.addEventListener("keydown", event => {
     endStroke();
   } else if (event.key === " " && !hand) {
     beginStroke("keyboard", keyboardPen);
-    const [x, y] = keyboardPen.map(place => Math.round(100 * place / SIDE));
-    $("announcement").textContent = `Pen down at ${x} % across, ${y} % down`;
   } else if (event.key === "Delete" || event.key === "Backspace") {
     clear();
   } else {
@@ -147,7 +143,7 @@ drawing.addEventListener("keydown", event => {
   showPen();
 });
 
-// The keyboard's pen is a ring on the drawing while that has the focus: full when it is down.
+// The keyboard's pen is a ring, full when it is down.
 function showPen() {
   $("pen").hidden = !drawing.matches(":focus-visible");
   $("pen").className = hand?.pointer === "keyboard" ? "down" : "";

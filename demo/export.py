@@ -213,8 +213,7 @@ def published(model):
 
 
 def strip():
-    """Test digits for the page: the first of each class, then all that a published net misreads,
-    with what each net reads instead."""
+    """Test digits for the page: the first of each class, then all that some net misreads."""
     images, labels = utils.load_mnist(utils.find_mnist(), train=False)
     chosen = [i for digit in range(10)
               for i in (labels == digit).nonzero().flatten().tolist()[:PER_CLASS]]
@@ -229,12 +228,12 @@ def strip():
 
 def weights_js():
     """The text of weights.js: plain data, an operation or a digit a line."""
-    shared = {name: getattr(picture, name) for name in picture.SHARED}
+    constants = {name: each for name, each in vars(picture).items() if type(each) in (int, float)}
     doubt = (utils.HERE / "results" / "doubt.json").read_text()
     lines = ["// Written by export.py from the published weights; do not edit.",
              f"const MEAN = {utils.MEAN}, STD = {utils.STD};",
              f"const FAINT = {utils.FAINT}, SPREAD = {utils.SPREAD};",
-             f"const PICTURE = {json.dumps(shared)};",
+             f"const PICTURE = {json.dumps(constants)};",
              f"const DOUBT = {doubt.strip()};",
              f"const SAMPLES = {10 * PER_CLASS};  // of DIGITS; then those that a net misreads",
              "const NETS = {"]

@@ -37,7 +37,6 @@ function image28(rgba, target = document.createElement("canvas")) {
   return target;
 }
 
-// 784 numbers 0..255 as ink on paper.
 function onPaper(pixels, target) {
   const { sheet, ink } = colours.rgb;
   return image28(i => [...mix(sheet, ink, pixels[i] / 255), 255], target);
@@ -49,7 +48,7 @@ let layers = [];   // layersOf(net), each with its section, canvas and how the m
 const TILE = 112;  // pixels: about the side of a layer in the overview
 
 const sizeOf = ({ shape: [channels, height = 1, width = 1] }) => ({ channels, height, width });
-const tenOf = text => Array.from({ length: 10 }, (_, digit) => text(digit)).join("");
+const tenOf = text => [..."0123456789"].map(text).join("");
 
 // What a layer computes, in words.
 function nameOf({ kind, kernel, stride, groups, shape }) {
@@ -59,7 +58,6 @@ function nameOf({ kind, kernel, stride, groups, shape }) {
   return `${kernel}×${kernel} conv${each}${stride > 1 ? `, stride ${stride}` : ""}`;
 }
 
-// A tile: title, facts, whatever is below.
 function tile(title, facts, below) {
   const section = document.createElement("section");
   section.className = "layer";
@@ -81,8 +79,8 @@ function buildLayers() {
     const facts = `${layer.shape.join("×")} · sees ${field.right - field.left + 1}`;
     layer.section = tile(title, facts,
       `<div class="maps"><canvas tabindex="0" role="application"></canvas>
-      <div class="mark frame" hidden></div></div>
-      ${isLast ? `<div class="names">${tenOf(digit => `<span>${digit}</span>`)}</div>` : ""}`);
+      <div class="mark frame" hidden></div>
+      ${isLast ? `<div class="names">${tenOf(name => `<span>${name}</span>`)}</div>` : ""}</div>`);
     layer.canvas = layer.section.querySelector("canvas");
     layer.mark = layer.section.querySelector(".mark");
     layer.isVisible = true;
@@ -138,14 +136,13 @@ function arrange() {
   for (const layer of layers) {
     const { channels, height, width } = sizeOf(layer);
     const isLarge = layer.section.classList.contains("large");
-    const mostWide = layer.section.clientWidth;
     const mostHigh = isLarge ? Math.max(200, innerHeight - 170) : TILE;
     const least = channels * height * width === 10 ? 10 : 1;  // the logits lie in a row
     layer.zoom = 0;
     for (let columns = least; columns <= channels; columns++) {
       const wide = columns * (width + 1) - 1;
       const high = Math.ceil(channels / columns) * (height + 1) - 1;
-      const zoom = Math.floor(2 * Math.min(mostWide / wide, mostHigh / high)) / 2;
+      const zoom = Math.floor(2 * Math.min(layer.section.clientWidth / wide, mostHigh / high)) / 2;
       const isBetter = isLarge ? zoom >= layer.zoom : zoom > layer.zoom;
       if (isBetter) Object.assign(layer, { columns, wide, high, zoom });
     }
@@ -153,8 +150,6 @@ function arrange() {
     layer.canvas.width = layer.wide;
     layer.canvas.height = layer.high;
     layer.canvas.style.width = `${layer.wide * layer.zoom}px`;
-    const names = layer.section.querySelector(".names");
-    if (names) names.style.width = `${(layer.wide + 1) * layer.zoom}px`;
     layer.image = new ImageData(layer.wide, layer.high);
     // Where each unit lies in the image.
     layer.places = Uint32Array.from({ length: channels * height * width }, (_, i) => {
@@ -252,8 +247,7 @@ function paintUnit() {
   layers.forEach(({ mark }) => { mark.hidden = true; });
   $("window").hidden = !state.unit;
   sumPanel.hidden = !state.pinned;
-  const isPrepared = NETS[state.model].preparation !== "none" && !state.empty;
-  $("unit").textContent = isPrepared ? "Set upright, as in training." : "";
+  $("unit").textContent = "";
   if (!state.unit || state.maps.length === 0) return;
   const { layer: index, channel, y, x } = state.unit;
   const layer = layers[index];
@@ -366,7 +360,7 @@ const SUMS = {
     return `Window × kernel: ${weightedSum(parts, bias ? bias[channel] : 0, value)}`;
   },
 
-  // The same, of windows and kernels of one number.
+  // The same, a window of one number.
   linear(step, input, unit, index) {
     const numbers = { channels: input.data.length, height: 1, width: 1, data: input.data };
     const one = { ...step, kernel: 1, stride: 1, padding: 0, groups: 1 };
@@ -374,14 +368,10 @@ const SUMS = {
   },
 
   maxpool(step, input, { channel, y, x }, index) {
-    const most = valueAfter(index, { channel, y, x });
-    const window = table(windowOf(step, input, channel, y, x), value => value === most);
-    return `The largest of ${window} = <b>${shown(most)}</b>`;
-  },
-
-  avgpool(step, input, { channel, y, x }, index) {
-    const window = table(windowOf(step, input, channel, y, x));
-    return `The mean of ${window} = <b>${shown(valueAfter(index, { channel, y, x }))}</b>`;
+    const value = valueAfter(index, { channel, y, x });
+    const window = table(windowOf(step, input, channel, y, x), each => each === value);
+    const name = step.kind === "maxpool" ? "largest" : "mean";
+    return `The ${name} of ${window} = <b>${shown(value)}</b>`;
   },
 
   affine({ scale, shift }, input, unit, index) {
@@ -395,3 +385,5 @@ const SUMS = {
       = <b>${shown(valueAfter(index, unit))}</b>`;
   },
 };
+
+SUMS.avgpool = SUMS.maxpool;

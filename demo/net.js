@@ -4,15 +4,14 @@
 
 // ---- the operations -----------------------------------------------------------------------------
 
-// Numbers from the base64 text in weights.js. export.py wrote them with the low byte first, as
-// every browser's machine has them.
+// Numbers from the base64 text in weights.js, the low byte first.
 function decode(text, Kind) {
   return new Kind(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer);
 }
 
-// Convolution: every output is a bias and the sum of weight × input over a window. Weight by weight,
-// it is added to all outputs, which is several times as fast as output by output. With groups, the
-// channels fall into that many parts that do not see each other.
+// Convolution: every output is a bias and the sum of weight × input over a window. Weight by weight
+// it is added to all outputs: several times as fast as output by output. With groups, the channels
+// fall into that many parts that do not see each other.
 function conv(step, input, output) {
   const { kernel, stride, padding, groups, weight, bias } = step;
   const inputs = input.channels / groups;  // channels that one output channel sees
@@ -41,16 +40,14 @@ function conv(step, input, output) {
   }
 }
 
-// The outputs [first, end) whose place i × stride + offset is on an input of that size. Beyond its
-// edge are zeros, which add nothing.
+// The outputs [first, end) whose place i × stride + offset is on an input of that size.
 function inside(offset, stride, inputSize, outputSize) {
   const first = Math.max(0, Math.ceil(-offset / stride));
   const end = Math.min(outputSize, Math.floor((inputSize - 1 - offset) / stride) + 1);
   return [first, end];
 }
 
-// Max and average pool: one number for each window of each channel. Only a max pool is padded, and
-// what lies beyond the edge never is the maximum.
+// Max and average pool: one number for each window of each channel. Only a max pool is padded.
 function pool(step, input, output) {
   const { kind, kernel, stride, padding } = step;
   let at = 0;
@@ -99,14 +96,12 @@ const COMPUTE = { conv, affine, maxpool: pool, avgpool: pool, relu, linear };
 
 // ---- the net ------------------------------------------------------------------------------------
 
-// Makes numbers of a net's weights, in place.
 function unpack(net) {
   for (const step of net.operations) {
     for (const key of ["weight", "bias", "scale", "shift"]) {
       if (step[key]) step[key] = decode(step[key], Float32Array);
     }
   }
-  return net;
 }
 
 Object.values(NETS).forEach(unpack);
@@ -242,7 +237,7 @@ function layersOf(net) {
   return layers;
 }
 
-// ---- why ----------------------------------------------------------------------------------------
+// ---- why, and whether ---------------------------------------------------------------------------
 
 // What decided between two digits. The last layer of all three nets is linear in a number for each
 // channel: the difference of two logits is the sum of (weight for the one − weight for the other) ×
@@ -275,8 +270,6 @@ function addUp(parts, total) {
     .forEach(([, i]) => { whole[i] += step; });
   return whole;
 }
-
-// ---- doubt --------------------------------------------------------------------------------------
 
 // Whether 784 numbers may not be the digit `answer`: results/doubt.py explains both reasons, and
 // chose the limits. probabilities: those of the three nets.

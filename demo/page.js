@@ -1,6 +1,6 @@
 "use strict";
-// What you read: the answer and how sure it is, why it is that one, samples, and update(), which
-// computes everything behind the hand, at most once a frame.
+// What you read: the answer, why it is that one, samples; and update(), which computes everything
+// behind the hand, at most once a frame.
 
 const count = number => number.toLocaleString("en");
 const percent = part => `${(100 * part).toFixed(1)} %`;
@@ -48,8 +48,7 @@ function read() {
 function paintAnswer(text) {
   $("answer").textContent = text || "Draw a digit";
   $("answer").className = /^\d \d/.test(text) ? "" : "long";
-  const { index, label } = state.loaded ?? {};
-  $("label").textContent = state.loaded ? `Test digit ${index}, labelled ${label}` : "";
+  $("label").textContent = state.loaded ? `A test digit, labelled ${state.loaded.label}` : "";
 }
 
 function paintBars() {
@@ -150,12 +149,12 @@ function sampleButton(digit, text) {
     change({ strokes: [], loaded: digit });
   });
   button.addEventListener("keydown", event => {
-    const steps = { ArrowRight: button.nextSibling, ArrowLeft: button.previousSibling };
-    if (!steps[event.key]) return;
+    const next = { ArrowRight: button.nextSibling, ArrowLeft: button.previousSibling }[event.key];
+    if (!next) return;
     event.preventDefault();
     button.tabIndex = -1;
-    steps[event.key].tabIndex = 0;
-    steps[event.key].focus();
+    next.tabIndex = 0;
+    next.focus();
   });
   return button;
 }
@@ -183,19 +182,17 @@ function buildModels() {
 // ---- everything anew ----------------------------------------------------------------------------
 
 const REST = 150;  // milliseconds: a pen that did not move for so long rests
-let planned = false;
-let isAtRest = false;
-let timer = 0;
+let isPlanned = false, isAtRest = false, timer = 0;
 
 // Compute at the next frame. At rest, or where nothing moves, the answer is judged as well; while
 // the pen moves, there is the chosen net alone.
 function update(atRest) {
   isAtRest = atRest;
   clearTimeout(timer);
-  if (planned) return;
-  planned = true;
+  if (isPlanned) return;
+  isPlanned = true;
   requestAnimationFrame(() => {
-    planned = false;
+    isPlanned = false;
     compute();
     if (isAtRest) rest();
     else timer = setTimeout(rest, REST);
@@ -234,17 +231,10 @@ function changeColours() {
   update(true);
 }
 
-readColours();
-buildStrips();
+changeColours();
 buildModels();
 buildLayers();
-repaint();
-update(true);
 for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {
   matchMedia(query).addEventListener("change", changeColours);
 }
-let width = 0;
-new ResizeObserver(() => {
-  if (width !== $("layers").clientWidth) arrange();
-  width = $("layers").clientWidth;
-}).observe($("layers"));
+addEventListener("resize", arrange);

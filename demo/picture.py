@@ -8,24 +8,20 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageFilter, ImageOps
 
 SIDES = 320, 1600  # pixels: a picture is enlarged or reduced until its longest side is between
-MOST = 16  # digits in a row; a picture with more pieces is one of something else
+MOST = 16  # digits; a picture with more pieces is one of something else
 TEXTURE = 500  # pieces of ink from which on a picture is a texture
 FAINTEST, PALEST = 0.06, 0.15  # of the paper's brightness: a pixel of ink, and the whole of the ink
 SPECK = 0.01  # of the picture's side: what is smaller is none
 # Pieces of ink are parts of one digit by these, in heights of a digit where nothing else is said:
-PART = 0.6  # a piece less high is no digit by itself
-OVERLAP = 0.4  # at least, of the narrower above the other or of the lower beside it
+PART, OVERLAP = 0.6, 0.4  # a lower piece is no digit; of the narrower above, or the lower beside
 ABOVE, BESIDE, TALL = 0.5, 0.12, 2  # gaps at most; the height of all together is less
 GAP, SLIM = 0.15, 2.3  # halves: the gap; the height of both is at most so many times their width
 LESS_SURE = 0.05  # so much less may a net be sure of two halves as one digit than of each
 LOW = 0.4  # of the tallest digit: what is lower is none
-RISE, SLOPE, ASIDE = 0.7, 0.15, 0.5  # a row: how far the next digit is above or below, and for each
-# pixel of the gap; how much of the narrower may overlap
+RISE, SLOPE, ASIDE = 0.7, 0.15, 0.5  # in a row: how far off the next is, by gap; overlap at most
 FIELD, SIDE, FINE = 28, 20, 5  # pixels: MNIST's images, its box, what we work with for each of them
 THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's box
 FAINT_INK, DARK = 0.25, 0.8  # where more is, this quantile of it becomes full ink
-SHARED = ("SPECK PART OVERLAP ABOVE BESIDE TALL GAP SLIM LESS_SURE LOW RISE SLOPE ASIDE FIELD SIDE "
-          "FINE THIN THICK FAINT_INK DARK").split()  # with the page, through weights.js
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
 
 
@@ -45,8 +41,7 @@ def as_mnist(image, sure=lambda pixels: 1.0):
     size = [max(1, round(side * factor)) for side in image.size]
     ink = find_ink(image.resize(size, BOX if factor < 1 else Image.Resampling.BICUBIC))
     pixels, boxes = [], []
-    for (left, top, right, bottom), mask in find_digits(ink, sure):
-        digit = np.where(mask, ink[top:bottom, left:right], 0)
+    for (left, top, right, bottom), digit in find_digits(ink, sure):
         pixels.append(to_mnist(digit))
         box = left, top, right - left, bottom - top
         boxes.append([round(float(value / factor)) for value in box])
@@ -268,8 +263,8 @@ def choose(boxes, sizes, darkness, shape):
 
 
 def find_digits(ink, sure):
-    """The digits of an ink image, row by row: a list of (box, mask) with box [left, top, right,
-    bottom) and the mask of the digit's ink in it. Empty if there is nothing like a digit."""
+    """The digits of an ink image, row by row: a list of (box, ink) with box [left, top, right,
+    bottom) and the digit's ink in it alone. Empty if there is nothing like a digit."""
     labels = find_pieces(ink)
     boxes, sizes, darkness = measure(labels, ink)
     kept, height = choose(boxes, sizes, darkness, ink.shape)
@@ -278,50 +273,47 @@ def find_digits(ink, sure):
 
     def cut_out(group):
         left, top, right, bottom = box = box_around(boxes[group])
-        return box, np.isin(labels[top:bottom, left:right], np.array(group) + 1)
+        mask = np.isin(labels[top:bottom, left:right], np.array(group) + 1)
+        return box, np.where(mask, ink[top:bottom, left:right], 0)
 
     def sure_of(group):
-        (left, top, right, bottom), mask = cut_out(group)
-        return sure(to_mnist(np.where(mask, ink[top:bottom, left:right], 0)))
+        return sure(to_mnist(cut_out(group)[1]))
 
     def bond_of(one, other):
         return bond(box_around(boxes[one]), box_around(boxes[other]), height)
 
-    groups = join([[i] for i in np.nonzero(kept)[0]],
-                  lambda one, other: bond_of(one, other) == "parts")
-    groups = join(groups, lambda one, other: bond_of(one, other) == "halves" and
-                  sure_of(one + other) > min(sure_of(one), sure_of(other)) - LESS_SURE)
+    def are_halves(one, other):
+        return bond_of(one, other) == "halves" and (
+            sure_of(one + other) > min(sure_of(one), sure_of(other)) - LESS_SURE)
+
+    groups = [[i] for i in np.nonzero(kept)[0]]
+    groups = join(join(groups, lambda *two: bond_of(*two) == "parts"), are_halves)
     found = [cut_out(group) for group in groups]
-    tallest = max(mask.shape[0] for _, mask in found)
-    found = [each for each in found if each[1].shape[0] > LOW * tallest]
-    if len(found) > MOST:
-        return []
-    return [found[i] for row in find_rows([box for box, _ in found]) for i in row]
+    tallest = max(len(digit) for _, digit in found)
+    found = [each for each in found if len(each[1]) > LOW * tallest]
+    rows = find_rows([box for box, _ in found])
+    return [found[i] for row in rows for i in row] if len(found) <= MOST else []
 
 
 def find_rows(boxes):
     """The numbers of boxes [left, top, right, bottom) in reading order: a list of rows, from the
     top down, each a list from left to right. A row may slope, and its digits may dance."""
-    rows = []
-    middle = [((left + right) / 2, (top + bottom) / 2) for left, top, right, bottom in boxes]
-    height = np.median([bottom - top for _, top, _, bottom in boxes])
-    for i in sorted(range(len(boxes)), key=lambda i: middle[i]):
+    boxes, rows = np.array(boxes), []
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    wide, high = (boxes[:, 2:] - boxes[:, :2]).T
+    for i in np.argsort(middle[:, 0]).tolist():
         # It goes on with the row whose last digit is most nearly at its height, unless that stands
         # above or below it. The further apart the two are, the more the row may have risen.
-        def rise(row):
-            return abs(middle[i][1] - middle[row[-1]][1])
-
-        def goes_on(row):
-            gap = boxes[i][0] - boxes[row[-1]][2]
-            narrower = min(boxes[j][2] - boxes[j][0] for j in (i, row[-1]))
-            return -gap < ASIDE * narrower and rise(row) < RISE * height + SLOPE * max(gap, 0)
-
-        open_rows = [row for row in rows if goes_on(row)]
-        if open_rows:
-            min(open_rows, key=rise).append(i)
+        last = [row[-1] for row in rows]
+        gap = boxes[i, 0] - boxes[last, 2]
+        rise = abs(middle[i, 1] - middle[last, 1])
+        goes_on = -gap < ASIDE * np.minimum(wide[i], wide[last])
+        goes_on &= rise < RISE * np.median(high) + SLOPE * gap.clip(0)
+        if goes_on.any():
+            rows[np.argmin(np.where(goes_on, rise, np.inf))].append(i)
         else:
             rows.append([i])
-    return sorted(rows, key=lambda row: np.mean([middle[i][1] for i in row]))
+    return sorted(rows, key=lambda row: middle[row, 1].mean())
 
 
 def box_around(boxes):

@@ -46,10 +46,8 @@ def read(image, net, recipe):
     """The digits of a Pillow image, row by row: dicts with digit, probability, likeliest (the three
     likeliest as (digit, probability)), row from 0, box [x, y, width, height] in pixels of the
     image, and pixels, the (28, 28) uint8 that the net gets. Empty if the net is in doubt."""
-    def sure(pixels):
-        return utils.predict(net, torch.from_numpy(pixels[None]), recipe).max().item()
-
-    pixels, boxes = as_mnist(image, sure)
+    pixels, boxes = as_mnist(image, lambda digit: utils.predict(
+        net, torch.from_numpy(digit[None]), recipe).max().item())
     if not boxes:
         return []
     rows = find_rows([(x, y, x + width, y + height) for x, y, width, height in boxes])

@@ -1,6 +1,6 @@
 "use strict";
-// From a drawing to 28×28 pixels, made as MNIST's were, by the rules and the constants of picture.py.
-// A picture is { width, height, data } with numbers from 0 (paper) to 1 (ink), row by row.
+// From a drawing to 28×28 pixels, made as MNIST's were, by the rules and constants of picture.py. A
+// picture is { width, height, data } with numbers from 0 (paper) to 1 (ink), row by row.
 
 // A canvas with one digit to 784 numbers 0..255 (ink is high). Where the canvas is transparent, ink
 // is alpha; else it is dark on light or light on dark. An empty canvas gives zeros.
@@ -44,45 +44,41 @@ function toMnist(ink) {
   return Array.from(small, value => Math.round(Math.min(1, value / dark) * 255));
 }
 
-const FINEST = 140;  // pixels that the longer side of a transparent drawing needs
-
-// Ink of a canvas. Alpha, if some of it is transparent: the mean of squares of pixels, so that the
-// longer side has about FINEST. Else how far a pixel is from the paper, which is what most of the
-// canvas's edge shows; 1 at most.
+// Ink of a canvas, 1 at most. If some of it is transparent, that is alpha, the mean of squares of
+// pixels, so that the longer side has about 140. Else it is how far a pixel is from the paper, what
+// most of the canvas's edge shows.
 function inkOf(canvas) {
   const { width, height } = canvas;
-  const rgba = canvas.getContext("2d", { willReadFrequently: true })
-    .getImageData(0, 0, width, height).data;
-  for (let at = 3; at < rgba.length; at += 4) {
-    if (rgba[at] < 255) return alphaOf(rgba, width, height);
-  }
-  const grey = new Float32Array(width * height);
-  for (let i = 0, at = 0; i < grey.length; i++, at += 4) {
-    grey[i] = 0.299 * rgba[at] + 0.587 * rgba[at + 1] + 0.114 * rgba[at + 2];
-  }
-  const edge = grey.filter((_, i) => {
-    const x = i % width, y = (i - x) / width;
-    return x === 0 || y === 0 || x === width - 1 || y === height - 1;
-  });
-  const paper = quantile(edge, 0.5);
-  const distance = grey.map(value => Math.abs(value - paper));
-  const most = distance.reduce((a, b) => Math.max(a, b));
-  const visible = most > 20;  // of 255: less is an empty canvas
-  return { width, height, data: distance.map(value => visible ? value / most : 0) };
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const rgba = context.getImageData(0, 0, width, height).data;
+  const isTransparent = rgba.some((value, i) => i % 4 === 3 && value < 255);
+  const ink = isTransparent ? alphaOf(rgba, width, height) : distancesOf(rgba, width, height);
+  const most = ink.data.reduce((a, b) => Math.max(a, b));
+  const scale = most > 20 ? 1 / most : 0;  // of 255: less is an empty canvas
+  ink.data = ink.data.map(value => value * scale);
+  return ink;
 }
 
 function alphaOf(rgba, width, height) {
-  const side = Math.max(1, Math.floor(Math.max(width, height) / FINEST));
+  const side = Math.max(1, Math.floor(Math.max(width, height) / 140));
   const ink = { width: Math.ceil(width / side), height: Math.ceil(height / side) };
   ink.data = new Float32Array(ink.width * ink.height);
-  const share = 1 / (255 * side * side);
   for (let y = 0, at = 3; y < height; y++) {
     const row = Math.floor(y / side) * ink.width;
     for (let x = 0; x < width; x++, at += 4) {
-      if (rgba[at] > 0) ink.data[row + Math.floor(x / side)] += share * rgba[at];
+      if (rgba[at] > 0) ink.data[row + Math.floor(x / side)] += rgba[at] / side ** 2;
     }
   }
   return ink;
+}
+
+function distancesOf(rgba, width, height) {
+  const grey = Float32Array.from({ length: width * height }, (_, i) =>
+    0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2]);
+  const isInside = (x, y) => x > 0 && y > 0 && x < width - 1 && y < height - 1;
+  const edge = grey.filter((_, i) => !isInside(i % width, Math.floor(i / width)));
+  const paper = quantile(edge, 0.5);
+  return { width, height, data: grey.map(value => Math.abs(value - paper)) };
 }
 
 // ---- several digits -----------------------------------------------------------------------------
@@ -177,8 +173,6 @@ function bond(a, b, height) {
   const isCompact = isLow || high(both) < PICTURE.SLIM * wide(both);
   return isAbove && down < PICTURE.GAP * height && isCompact ? "halves" : "";
 }
-
-// ---- parts of it --------------------------------------------------------------------------------
 
 // The smallest box around the ink, or null if there is none.
 function boundingBox({ width, height, data }) {
