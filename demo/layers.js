@@ -158,7 +158,7 @@ function arrange() {
       const [row, column] = placeIn(layer, { channel, y, x });
       return row * layer.wide + column;
     });
-    paintLayer(layer);
+    paintLayer({ ...layer, isVisible: true });
   }
   paintUnit();
 }

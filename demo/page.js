@@ -87,7 +87,7 @@ function paintWhy() {
   $("why-help").innerHTML = `Logit of ${one}: ${hundredths(high)}, of ${other}: ${hundredths(low)}.
     The difference, <b>${hundredths(high - low)}</b>, is the sum of these, weight × number each:
     <span class="positive">for ${one}</span>, <span class="negative">for ${other}</span>.
-    Each map’s ${before.height}×${before.width} places are stretched over the digit.`;
+    Maps (${before.height}×${before.width}) are stretched over the digit.`;
   const names = first.map(({ channel }) => `map ${channel + 1}`);
   names.push(`the other ${rest.length}`, "biases");
   parts.forEach((part, i) => {

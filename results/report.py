@@ -185,6 +185,12 @@ def robustness_table():
         for change in nets[0] if change != "net"])
 
 
+def doubt_table():
+    """What the page's rule doubts, a line for each limit."""
+    rows = utils.read_csv(ROOT / "results" / "doubt.csv")
+    return utils.table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+
+
 def speed_table():
     """An epoch of train.py beside the classic trainer's, and a whole command."""
     speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
@@ -326,7 +332,7 @@ def experiments_table(names):
 
 TABLES = dict(results=results_table, leaderboard=leaderboard_table, mistakes=mistakes_table,
               robustness=robustness_table, speed=speed_table, baselines=baselines_table,
-              points=points_table)
+              points=points_table, doubt=doubt_table)
 
 
 # ---- documents ---------------------------------------------------------------------------------
