@@ -12,7 +12,6 @@ cannot."""
 
 import argparse
 import base64
-import csv
 import itertools
 import json
 import sys
@@ -26,12 +25,13 @@ from torch.overrides import TorchFunctionMode
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+import picture  # noqa: E402
 import predict  # noqa: E402
 
 import utils  # noqa: E402
 from utils import UserError  # noqa: E402
 
-PER_CLASS = 3  # test digits of each class in the page's strip, beside those that Model 3 misreads
+PER_CLASS = 2  # test digits of each class in the page's row, beside those that a net misreads
 
 
 # ---- the operations ----------------------------------------------------------------------------
@@ -78,11 +78,6 @@ def relu(x, inplace=False):
     return dict(kind="relu")
 
 
-def gelu(x, approximate="none"):
-    require(approximate == "none", "an approximation")
-    return dict(kind="gelu")
-
-
 def linear(x, weight, bias=None):
     require(x.dim() == 2, "maps: flatten them first")
     return dict(kind="linear", weight=weight, bias=bias)
@@ -94,7 +89,7 @@ def nothing(x, *args, **kwargs):
 
 
 SUPPORTED = {each.__name__: each for each in (
-    conv2d, batch_norm, max_pool2d, avg_pool2d, adaptive_avg_pool2d, relu, gelu, linear)}
+    conv2d, batch_norm, max_pool2d, avg_pool2d, adaptive_avg_pool2d, relu, linear)}
 SUPPORTED |= dict.fromkeys(("flatten", "view", "reshape", "dropout", "log_softmax"), nothing)
 
 
@@ -147,9 +142,7 @@ class Recorder(TorchFunctionMode):
             before["parameters"] += sum(new.values())
             before["batchnorm"] = True
         else:
-            again = len(parameters) > 0 and not new
-            self.operations.append(dict(operation, shape=shape, parameters=sum(new.values()),
-                                        again=again))
+            self.operations.append(dict(operation, shape=shape, parameters=sum(new.values())))
 
 
 def fold(conv, affine):
@@ -164,8 +157,7 @@ def operations(net, name="the net"):
 
     Each operation is a dict of its kind, what compute() reads, and: shape, of its output without
     the batch; parameters, those of the net that come in here for the first time, a folded
-    BatchNorm's with its convolution; again, whether all of them were used before. Raises UserError
-    if the net is more than such a list."""
+    BatchNorm's with its convolution. Raises UserError if the net is more than such a list."""
     net.eval()
     images = torch.randn(8, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     image = images[:1]
@@ -203,7 +195,7 @@ def compute(operations, x):
         elif kind == "linear":
             x = F.linear(x.flatten(1), weight, bias)
         else:
-            x = F.relu(x) if kind == "relu" else F.gelu(x)
+            x = F.relu(x)
     return x.flatten(1)
 
 
@@ -234,21 +226,29 @@ def published(model):
 
 
 def strip():
-    """Test digits for the page: the first of each class, then all that Model 3 misreads."""
+    """Test digits for the page: the first of each class, then all that some net misreads."""
     images, labels = utils.load_mnist(utils.find_mnist(), train=False)
     chosen = [i for digit in range(10)
               for i in (labels == digit).nonzero().flatten().tolist()[:PER_CLASS]]
-    with open(utils.HERE / "results" / "model3" / "seed0" / "mistakes.csv") as file:
-        misread = {int(row["index"]): int(row["prediction"]) for row in csv.DictReader(file)}
-    return [dict(index=i, label=labels[i].item(), misread=misread.get(i),
+    misread = {}
+    for model in ("1", "2", "3"):
+        table = utils.HERE / "results" / f"model{model}" / "seed0" / "mistakes.csv"
+        for row in utils.read_csv(table):
+            misread.setdefault(int(row["index"]), {})[model] = int(row["prediction"])
+    return [dict(index=i, label=labels[i].item(), misread=misread.get(i, {}),
                  pixels=text_of(images[i], "u1")) for i in dict.fromkeys([*chosen, *misread])]
 
 
 def weights_js():
     """The text of weights.js: plain data, an operation or a digit a line."""
+    constants = {name: each for name, each in vars(picture).items() if type(each) in (int, float)}
+    doubt = (utils.HERE / "results" / "doubt.json").read_text()
     lines = ["// Written by export.py from the published weights; do not edit.",
              f"const MEAN = {utils.MEAN}, STD = {utils.STD};",
              f"const FAINT = {utils.FAINT}, SPREAD = {utils.SPREAD};",
+             f"const PICTURE = {json.dumps(constants)};",
+             f"const DOUBT = {doubt.strip()};",
+             f"const SAMPLES = {10 * PER_CLASS};  // of DIGITS; then those that a net misreads",
              "const NETS = {"]
     for model in ("1", "2", "3"):
         net = published(model)

@@ -2,18 +2,16 @@
 // The engine: what the nets compute, in plain JavaScript. weights.js holds each net as a flat list
 // of operations; a value is a map { channels, height, width, data } with data row by row.
 
-// ---- the operations ---------------------------------------------------------------------------
+// ---- the operations -----------------------------------------------------------------------------
 
-// Numbers from the base64 text in weights.js. export.py wrote them with the low byte first, as
-// every browser's machine has them.
+// Numbers from the base64 text in weights.js, the low byte first.
 function decode(text, Kind) {
   return new Kind(Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer);
 }
 
-// Convolution: every output is a bias and the sum of weight × input over a window. One weight after
-// the other is added to all outputs that it counts for, row by row, which is several times as fast
-// as one output after the other. With groups, the channels fall into that many parts that do not see
-// each other.
+// Convolution: every output is a bias and the sum of weight × input over a window. Weight by weight
+// it is added to all outputs: several times as fast as output by output. With groups, the channels
+// fall into that many parts that do not see each other.
 function conv(step, input, output) {
   const { kernel, stride, padding, groups, weight, bias } = step;
   const inputs = input.channels / groups;  // channels that one output channel sees
@@ -42,16 +40,14 @@ function conv(step, input, output) {
   }
 }
 
-// The outputs [first, end) whose place i × stride + offset is on an input of that size. Beyond its
-// edge are zeros, which add nothing.
+// The outputs [first, end) whose place i × stride + offset is on an input of that size.
 function inside(offset, stride, inputSize, outputSize) {
   const first = Math.max(0, Math.ceil(-offset / stride));
   const end = Math.min(outputSize, Math.floor((inputSize - 1 - offset) / stride) + 1);
   return [first, end];
 }
 
-// Max and average pool: one number for each window of each channel. Only a max pool is padded, and
-// what lies beyond the edge never is the maximum.
+// Max and average pool: one number for each window of each channel. Only a max pool is padded.
 function pool(step, input, output) {
   const { kind, kernel, stride, padding } = step;
   let at = 0;
@@ -86,19 +82,6 @@ function relu(step, input, output) {
   input.data.forEach((x, i) => { output.data[i] = Math.max(0, x); });
 }
 
-// GELU: x times the probability that a normal random number is below x.
-function gelu(step, input, output) {
-  input.data.forEach((x, i) => { output.data[i] = 0.5 * x * (1 + erf(x / Math.SQRT2)); });
-}
-
-// The error function to 7 digits: Abramowitz and Stegun, Handbook of Mathematical Functions, 7.1.26.
-function erf(x) {
-  const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const polynomial = t * (0.254829592 + t * (-0.284496736 + t * (1.421413741
-    + t * (-1.453152027 + t * 1.061405429))));
-  return Math.sign(x) * (1 - polynomial * Math.exp(-x * x));
-}
-
 // Every output is a weighted sum of all inputs, and a bias.
 function linear(step, input, output) {
   const n = input.data.length;
@@ -109,18 +92,16 @@ function linear(step, input, output) {
   }
 }
 
-const COMPUTE = { conv, affine, maxpool: pool, avgpool: pool, relu, gelu, linear };
+const COMPUTE = { conv, affine, maxpool: pool, avgpool: pool, relu, linear };
 
-// ---- the net ----------------------------------------------------------------------------------
+// ---- the net ------------------------------------------------------------------------------------
 
-// Makes numbers of a net's weights, in place.
 function unpack(net) {
   for (const step of net.operations) {
     for (const key of ["weight", "bias", "scale", "shift"]) {
       if (step[key]) step[key] = decode(step[key], Float32Array);
     }
   }
-  return net;
 }
 
 Object.values(NETS).forEach(unpack);
@@ -160,12 +141,12 @@ function classify(pixels, model) {
   return softmax(computeMaps(net, netInput(net, pixels)).at(-1).data);
 }
 
-// ---- preparation: utils.upright, utils.deskew and utils.warp, step by step -------------------------
+// ---- preparation: utils.upright, utils.deskew and utils.warp, step by step ----------------------
 // Coordinates are those of the pixels' centres on a grid that runs from -1 to 1.
 
 const centre = i => (i + 0.5) / 14 - 1;
 
-// 784 numbers, brought to the same contrast, slant, place and size: the brightest becomes 255; sheared
+// 784 numbers, brought to one contrast, slant, place and size: the brightest becomes 255; sheared
 // until x and y of the ink are uncorrelated; the ink's centre in the middle, its root mean square
 // distance from there SPREAD. Only what is brighter than FAINT counts as ink.
 function upright(pixels) {
@@ -198,13 +179,8 @@ function moments(ink) {
     return sum / Math.max(total, 1);
   };
   const x = mean(x => x), y = mean((_, y) => y);
-  return {
-    x,
-    y,
-    varianceX: mean(at => (at - x) ** 2),
-    varianceY: mean((_, at) => (at - y) ** 2),
-    covariance: mean((atX, atY) => atX * (atY - y)),
-  };
+  const varianceX = mean(at => (at - x) ** 2), varianceY = mean((_, at) => (at - y) ** 2);
+  return { x, y, varianceX, varianceY, covariance: mean((atX, atY) => atX * (atY - y)) };
 }
 
 // Each pixel (x, y) of the result comes from (a x + b y + c, d x + e y + f): a mixture of the four
@@ -214,7 +190,8 @@ function warp(pixels, [a, b, c], [d, e, f]) {
     row >= 0 && row < 28 && column >= 0 && column < 28 ? pixels[row * 28 + column] : 0;
   return Array.from({ length: 784 }, (_, i) => {
     const x = centre(i % 28), y = centre(Math.floor(i / 28));
-    const column = (a * x + b * y + c + 1) * 14 - 0.5, row = (d * x + e * y + f + 1) * 14 - 0.5;
+    const column = (a * x + b * y + c + 1) * 14 - 0.5;
+    const row = (d * x + e * y + f + 1) * 14 - 0.5;
     const left = Math.floor(column), right = column - left;  // the part that the right one gets
     const top = Math.floor(row), below = row - top;
     const upper = at(top, left) * (1 - right) + at(top, left + 1) * right;
@@ -223,11 +200,10 @@ function warp(pixels, [a, b, c], [d, e, f]) {
   });
 }
 
-// ---- receptive fields and cost ----------------------------------------------------------------
+// ---- receptive fields, layers -------------------------------------------------------------------
 
-// The window of input pixels that unit (y, x) of operation `index` sees: { top, bottom, left, right },
-// all within it. Backwards through the list, a window grows; what hangs over a map's edge
-// sees zeros there and is cut off.
+// The window of input pixels that unit (y, x) of operation `index` sees, the last row and column
+// within it. Backwards through the list, a window grows; what hangs over a map's edge is cut off.
 function receptiveField(net, index, y, x) {
   let window = { top: y, bottom: y, left: x, right: x };
   for (let i = index; i >= 0; i--) {
@@ -236,21 +212,79 @@ function receptiveField(net, index, y, x) {
     if (kind === "linear") {
       window = { top: 0, bottom: height - 1, left: 0, right: width - 1 };
     } else if (kernel) {
-      window = {
-        top: Math.max(0, window.top * stride - padding),
-        bottom: Math.min(height - 1, window.bottom * stride - padding + kernel - 1),
-        left: Math.max(0, window.left * stride - padding),
-        right: Math.min(width - 1, window.right * stride - padding + kernel - 1),
-      };
+      const first = at => Math.max(0, at * stride - padding);
+      const last = (at, size) => Math.min(size - 1, at * stride - padding + kernel - 1);
+      window = { top: first(window.top), bottom: last(window.bottom, height),
+                 left: first(window.left), right: last(window.right, width) };
     }
   }
   return window;
 }
 
-// How many multiplications an operation takes for one image, activations not counted.
-function multiplications(step) {
-  const outputs = step.shape.reduce((a, b) => a * b);
-  if (step.kind === "conv") return outputs * step.weight.length / step.shape[0];
-  if (step.kind === "affine") return outputs;
-  return step.kind === "linear" ? step.weight.length : 0;
+// The layers as RF.md numbers them: [{ from, to, step, shape, parameters }]. Operations [from, to)
+// are a convolution, pool or linear layer, and the BatchNorm and ReLU that follow it.
+function layersOf(net) {
+  const layers = [];
+  net.operations.forEach((step, index) => {
+    if (layers.length === 0 || step.kernel || step.kind === "linear") {
+      layers.push({ from: index, step, parameters: 0 });
+    }
+    const layer = layers.at(-1);
+    layer.to = index + 1;
+    layer.shape = step.shape;
+    layer.parameters += step.parameters;
+  });
+  return layers;
+}
+
+// ---- why, and whether ---------------------------------------------------------------------------
+
+// What decided between two digits. The last layer of all three nets is linear in a number for each
+// channel: the difference of two logits is the sum of (weight for the one − weight for the other) ×
+// number, and of the biases' difference. Each number is the mean, or a weighted sum, of a map: a
+// part of it comes from each place. Returns { channels: [{ channel, part, map }], bias, before }.
+function reasons(net, maps, one, other) {
+  const [{ kind, weight }, last] = net.operations.slice(-2);
+  const [before, { data: numbers }] = maps.slice(-3);
+  const size = before.height * before.width;
+  const pull = channel =>
+    last.weight[one * numbers.length + channel] - last.weight[other * numbers.length + channel];
+  const channels = Array.from(numbers, (number, channel) => {
+    const map = Array.from(before.data.subarray(channel * size, (channel + 1) * size), (value, i) =>
+      pull(channel) * value * (kind === "conv" ? weight[channel * size + i] : 1 / size));
+    return { channel, part: pull(channel) * number, map };
+  });
+  const bias = last.bias ? last.bias[one] - last.bias[other] : 0;
+  return { channels, bias, before };
+}
+
+// Whole numbers close to `parts` whose sum is `total`: each part is rounded; what is then missing
+// goes to those that lost most by it, one each; what is too much comes from those that won most.
+function addUp(parts, total) {
+  const whole = parts.map(Math.round);
+  const missing = total - whole.reduce((a, b) => a + b, 0);
+  const step = Math.sign(missing);
+  parts.map((part, i) => [step * (part - whole[i]), i])
+    .sort((a, b) => b[0] - a[0])
+    .slice(0, Math.abs(missing))
+    .forEach(([, i]) => { whole[i] += step; });
+  return whole;
+}
+
+// Whether 784 numbers may not be the digit `answer`: results/doubt.py explains both reasons, and
+// chose the limits. probabilities: those of the three nets.
+function doubts(pixels, answer, probabilities) {
+  const agreement = Math.min(...Object.values(probabilities).map(each => each[answer]));
+  const operations = NETS[1].operations.slice(0, DOUBT.maps);
+  const { channels, data } = computeMaps({ operations }, netInput(NETS[1], pixels)).at(-1);
+  const size = data.length / channels;
+  const maps = Array.from({ length: channels }, (_, i) => data.subarray(i * size, (i + 1) * size));
+  const sum = numbers => numbers.reduce((a, b) => a + b, 0);
+  const numbers = [...maps.map(map => sum(map) / size), ...maps.map(map => Math.max(...map))];
+  const apart = numbers.map((number, i) => number - DOUBT.means[answer][i]);
+  const square = sum(DOUBT.inverse.map((row, i) =>
+    apart[i] * sum(row.map((value, j) => value * apart[j]))));
+  const closeness = -Math.sqrt(square);
+  const isDoubted = closeness + DOUBT.weight * Math.log(agreement) < DOUBT.trust;
+  return { isDoubted, isStrange: isDoubted && closeness < DOUBT.closeness };
 }

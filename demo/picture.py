@@ -8,17 +8,28 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageFilter, ImageOps
 
 SIDES = 320, 1600  # pixels: a picture is enlarged or reduced until its longest side is between
-MOST = 16  # digits in a row; a picture with more pieces is one of something else
+MOST = 16  # digits; a picture with more pieces is one of something else
 TEXTURE = 500  # pieces of ink from which on a picture is a texture
 FAINTEST, PALEST = 0.06, 0.15  # of the paper's brightness: a pixel of ink, and the whole of the ink
-THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's box of 20
+SPECK = 0.01  # of the picture's side: what is smaller is none
+# Pieces of ink are parts of one digit by these, in heights of a digit where nothing else is said:
+PART, OVERLAP = 0.6, 0.4  # a lower piece is no digit; of the narrower above, or the lower beside
+ABOVE, BESIDE, TALL = 0.5, 0.12, 2  # gaps at most; the height of all together is less
+GAP, SLIM = 0.15, 2.3  # halves: the gap; the height of both is at most so many times their width
+LESS_SURE = 0.05  # so much less may a net be sure of two halves as one digit than of each
+LOW = 0.4  # of the tallest digit: what is lower is none
+RISE, SLOPE, ASIDE = 0.7, 0.15, 0.5  # in a row: how far off the next is, by gap; overlap at most
+FIELD, SIDE, FINE = 28, 20, 5  # pixels: MNIST's images, its box, what we work with for each of them
+THIN, THICK = 2.0, 4.5  # pixels: strokes are brought between them, in MNIST's box
+FAINT_INK, DARK = 0.25, 0.8  # where more is, this quantile of it becomes full ink
 BOX, BILINEAR = Image.Resampling.BOX, Image.Resampling.BILINEAR
 
 
-def as_mnist(image):
-    """The digits of a Pillow image of any mode and size, from left to right, prepared as MNIST's
-    were: each in a box of 20 pixels, its centre of mass in the middle of 28×28 (LeCun et al. 1998,
-    http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf).
+def as_mnist(image, sure=lambda pixels: 1.0):
+    """The digits of a Pillow image of any mode and size, row by row, prepared as MNIST's were: each
+    in a box of 20 pixels, its centre of mass in the middle of 28×28 (LeCun et al. 1998,
+    http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf). sure: how sure a net is, from 0 to 1, that
+    a uint8 (28, 28) is a digit; it decides whether two pieces are two digits or one in halves.
 
     Returns uint8 (N, 28, 28), 255 for full ink, not deskewed; and N boxes [x, y, width, height] in
     pixels of the image. N is 0 if nothing in it looks like a digit."""
@@ -30,8 +41,7 @@ def as_mnist(image):
     size = [max(1, round(side * factor)) for side in image.size]
     ink = find_ink(image.resize(size, BOX if factor < 1 else Image.Resampling.BICUBIC))
     pixels, boxes = [], []
-    for (left, top, right, bottom), mask in find_digits(ink):
-        digit = np.where(mask, ink[top:bottom, left:right], 0)
+    for (left, top, right, bottom), digit in find_digits(ink, sure):
         pixels.append(to_mnist(digit))
         box = left, top, right - left, bottom - top
         boxes.append([round(float(value / factor)) for value in box])
@@ -228,7 +238,7 @@ def choose(boxes, sizes, darkness, shape):
     """Which pieces of an ink image of that shape may be digits or parts of them, (N,) of True and
     False, and a digit's height in pixels."""
     wide, high = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
-    kept = np.maximum(wide, high) >= max(8, max(shape) / 100)  # no specks
+    kept = np.maximum(wide, high) >= max(8, SPECK * max(shape))  # no specks
     if not 0 < kept.sum() < TEXTURE:
         return np.zeros_like(kept), 0
     for i in np.nonzero(kept)[0]:  # no frames: they have a piece inside, at least a third as high
@@ -252,23 +262,58 @@ def choose(boxes, sizes, darkness, shape):
     return kept & most_of_it, high[digit]
 
 
-def find_digits(ink):
-    """The digits of an ink image, left to right: a list of (box, mask) with box [left, top, right,
-    bottom) and the mask of the digit's ink in it. Empty if there is nothing like a digit."""
+def find_digits(ink, sure):
+    """The digits of an ink image, row by row: a list of (box, ink) with box [left, top, right,
+    bottom) and the digit's ink in it alone. Empty if there is nothing like a digit."""
     labels = find_pieces(ink)
     boxes, sizes, darkness = measure(labels, ink)
     kept, height = choose(boxes, sizes, darkness, ink.shape)
     if not 0 < kept.sum() < 10 * MOST:
         return []
-    found = []
-    for group in join([[i] for i in np.nonzero(kept)[0]], boxes, height):
+
+    def cut_out(group):
         left, top, right, bottom = box = box_around(boxes[group])
         mask = np.isin(labels[top:bottom, left:right], np.array(group) + 1)
-        found.append((box, mask))
-    tallest = max(mask.shape[0] for _, mask in found)
-    found = [each for each in found if each[1].shape[0] > 0.4 * tallest]
-    found.sort(key=lambda each: each[0][0] + each[0][2])
-    return found if len(found) <= MOST else []
+        return box, np.where(mask, ink[top:bottom, left:right], 0)
+
+    def sure_of(group):
+        return sure(to_mnist(cut_out(group)[1]))
+
+    def bond_of(one, other):
+        return bond(box_around(boxes[one]), box_around(boxes[other]), height)
+
+    def are_halves(one, other):
+        return bond_of(one, other) == "halves" and (
+            sure_of(one + other) > min(sure_of(one), sure_of(other)) - LESS_SURE)
+
+    groups = [[i] for i in np.nonzero(kept)[0]]
+    groups = join(join(groups, lambda *two: bond_of(*two) == "parts"), are_halves)
+    found = [cut_out(group) for group in groups]
+    tallest = max(len(digit) for _, digit in found)
+    found = [each for each in found if len(each[1]) > LOW * tallest]
+    rows = find_rows([box for box, _ in found])
+    return [found[i] for row in rows for i in row] if len(found) <= MOST else []
+
+
+def find_rows(boxes):
+    """The numbers of boxes [left, top, right, bottom) in reading order: a list of rows, from the
+    top down, each a list from left to right. A row may slope, and its digits may dance."""
+    boxes, rows = np.array(boxes), []
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    wide, high = (boxes[:, 2:] - boxes[:, :2]).T
+    for i in np.argsort(middle[:, 0]).tolist():
+        # It goes on with the row whose last digit is most nearly at its height, unless that stands
+        # above or below it. The further apart the two are, the more the row may have risen.
+        last = [row[-1] for row in rows]
+        gap = boxes[i, 0] - boxes[last, 2]
+        rise = abs(middle[i, 1] - middle[last, 1])
+        goes_on = -gap < ASIDE * np.minimum(wide[i], wide[last])
+        goes_on &= rise < RISE * np.median(high) + SLOPE * gap.clip(0)
+        if goes_on.any():
+            rows[np.argmin(np.where(goes_on, rise, np.inf))].append(i)
+        else:
+            rows.append([i])
+    return sorted(rows, key=lambda row: middle[row, 1].mean())
 
 
 def box_around(boxes):
@@ -276,25 +321,29 @@ def box_around(boxes):
     return np.concatenate([boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)])
 
 
-def join(groups, boxes, digit_height):
-    """Join groups of pieces, lists of their numbers, until none belong together any more."""
+def join(groups, belong):
+    """Join groups of pieces, lists of their numbers, until no two belong together any more."""
     for i, one in enumerate(groups):
         for other in groups[i + 1:]:
-            if belong_together(box_around(boxes[one]), box_around(boxes[other]), digit_height):
+            if belong(one, other):
                 rest = [group for group in groups if group is not one and group is not other]
-                return join([one + other, *rest], boxes, digit_height)
+                return join([one + other, *rest], belong)
     return groups
 
 
-def belong_together(a, b, digit_height):
-    """Whether two boxes hold pieces of one digit, which a broken stroke has parted."""
+def bond(a, b, height):
+    """Whether two boxes hold "parts" of one digit, which a broken stroke has parted, or perhaps its
+    "halves", as the two circles of an 8; or None. height: that of a digit."""
     gap_x, gap_y = np.maximum(a[:2], b[:2]) - np.minimum(a[2:], b[2:])  # below 0: they overlap
     narrower, lower = np.minimum(a[2:] - a[:2], b[2:] - b[:2])
-    height = max(a[3], b[3]) - min(a[1], b[1])
-    is_part = lower < 0.6 * digit_height  # one of them is no digit by itself
-    above = -gap_x > 0.4 * narrower and gap_y < (0.5 if is_part else 0.15) * digit_height
-    beside = is_part and -gap_y > 0.4 * lower and gap_x < 0.12 * digit_height
-    return (above or beside) and height < 2 * digit_height
+    width, tall = np.maximum(a[2:], b[2:]) - np.minimum(a[:2], b[:2])  # of both together
+    above, beside = -gap_x > OVERLAP * narrower, -gap_y > OVERLAP * lower
+    is_low = tall < TALL * height
+    near = above and gap_y < ABOVE * height or beside and gap_x < BESIDE * height
+    if near and is_low and lower < PART * height:
+        return "parts"
+    is_compact = is_low or tall < SLIM * width
+    return "halves" if above and gap_y < GAP * height and is_compact else None
 
 
 # ---- as MNIST would have it --------------------------------------------------------------------
@@ -302,7 +351,7 @@ def to_mnist(ink):
     """The ink (h, w) of one digit alone as MNIST would store it: (28, 28) uint8."""
     # 1. The longest side becomes 100 pixels, five for each one of MNIST's box of 20.
     height, width = ink.shape
-    factor = 100 / max(height, width)
+    factor = FINE * SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     full = np.quantile(ink[ink > 0], 0.7)
     picture = Image.fromarray((255 * (ink / full).clip(0, 1)).astype(np.uint8))
@@ -314,7 +363,7 @@ def to_mnist(ink):
     inside = np.asarray(picture) > 127
     outline = sum(np.count_nonzero(np.diff(inside, axis=axis)) for axis in (0, 1)) * np.pi / 4
     stroke = 2 * np.count_nonzero(inside) / max(outline, 1)
-    change = round((np.clip(stroke, 5 * THIN, 5 * THICK) - stroke) / 2)
+    change = round((np.clip(stroke, FINE * THIN, FINE * THICK) - stroke) / 2)
     if change > 0:
         picture = picture.filter(ImageFilter.MaxFilter(1 + 2 * change))
     elif change < 0:
@@ -323,14 +372,14 @@ def to_mnist(ink):
     # 3. The longest side is 20 pixels, the centre of mass in the middle of 28.
     values = np.asarray(picture, dtype=float)
     y, x = np.nonzero(values > 127)
-    pixel = max(np.ptp(x) + 1, np.ptp(y) + 1) / 20
+    pixel = max(np.ptp(x) + 1, np.ptp(y) + 1) / SIDE
     across, down = values.sum(axis=0), values.sum(axis=1)
     middle_x = (np.arange(len(across)) + 0.5) @ across / across.sum()
     middle_y = (np.arange(len(down)) + 0.5) @ down / down.sum()
-    field = (middle_x - 14 * pixel, middle_y - 14 * pixel,
-             middle_x + 14 * pixel, middle_y + 14 * pixel)
-    small = np.asarray(picture.resize((28, 28), BOX, box=field), dtype=float)
+    half = FIELD / 2 * pixel
+    field = middle_x - half, middle_y - half, middle_x + half, middle_y + half
+    small = np.asarray(picture.resize((FIELD, FIELD), BOX, box=field), dtype=float)
 
     # 4. As dark as MNIST's: four fifths of the ink are below this, and it becomes 255.
-    dark = np.quantile(small[small > 64], 0.8)
+    dark = np.quantile(small[small > 255 * FAINT_INK], DARK)
     return (255 * (small / dark).clip(0, 1)).round().astype(np.uint8)

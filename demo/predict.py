@@ -2,9 +2,10 @@
 
 A net that knows MNIST reads a picture only if it looks like one of MNIST's. picture.py sees to
 that: paper, lines and specks go, and each digit is placed and sized as MNIST's were. Several digits
-in a row are read as one number."""
+in a row are read as one number, several rows as a number each."""
 
 import argparse
+import itertools
 import json
 import sys
 import traceback
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
-from picture import as_mnist, to_rgb  # noqa: E402
+from picture import as_mnist, find_rows, to_rgb  # noqa: E402
 
 import train  # noqa: E402
 import utils  # noqa: E402
@@ -42,20 +43,23 @@ def open_picture(path):
 
 
 def read(image, net, recipe):
-    """The digits of a Pillow image, left to right: dicts with digit, probability, likeliest (the
-    three likeliest as (digit, probability)), box [x, y, width, height] in pixels of the image, and
-    pixels, the (28, 28) uint8 that the net gets. Empty if the net is not sure of them."""
-    pixels, boxes = as_mnist(image)
+    """The digits of a Pillow image, row by row: dicts with digit, probability, likeliest (the three
+    likeliest as (digit, probability)), row from 0, box [x, y, width, height] in pixels of the
+    image, and pixels, the (28, 28) uint8 that the net gets. Empty if the net is in doubt."""
+    pixels, boxes = as_mnist(image, lambda digit: utils.predict(
+        net, torch.from_numpy(digit[None]), recipe).max().item())
     if not boxes:
         return []
+    rows = find_rows([(x, y, x + width, y + height) for x, y, width, height in boxes])
+    row_of = {i: row for row, members in enumerate(rows) for i in members}
     found = []
-    for row, each in enumerate(utils.predict(net, torch.from_numpy(pixels), recipe)):
+    for i, each in enumerate(utils.predict(net, torch.from_numpy(pixels), recipe)):
         best = each.topk(3)
         likeliest = list(zip(best.indices.tolist(), best.values.tolist()))
         digit, probability = likeliest[0]
         if probability >= POSSIBLE:
             found.append(dict(digit=digit, probability=probability, likeliest=likeliest,
-                              box=boxes[row], pixels=pixels[row]))
+                              row=row_of[i], box=boxes[i], pixels=pixels[i]))
     mean = sum(each["probability"] for each in found) / max(len(found), 1)
     return found if mean >= SURE else []
 
@@ -121,9 +125,15 @@ def parse_arguments(argv=None):
     return parser.parse_args(argv)
 
 
+def text_of(digits):
+    """What read() found as text, a line a row."""
+    rows = itertools.groupby(digits, key=lambda each: each["row"])
+    return "\n".join("".join(str(each["digit"]) for each in row) for _, row in rows)
+
+
 def report(path, digits, as_json):
-    """Print what was read in a picture: one JSON object, or a line and one for each digit."""
-    text = "".join(str(each["digit"]) for each in digits)
+    """Print what was read in a picture: one JSON object, or a line a row and one a digit."""
+    text = text_of(digits)
     if as_json:
         fields = ("digit", "probability", "box")
         values = [{field: each[field] for field in fields} for each in digits]
@@ -132,7 +142,7 @@ def report(path, digits, as_json):
     if not digits:
         print(f"{path}: no digit")
         return
-    print(f"{path}: {text}")
+    print(f"{path}: " + text.replace("\n", "\n" + " " * len(f"{path}: ")))
     for each in digits:
         parts = [f"{digit}: {100 * part:5.1f} %" for digit, part in each["likeliest"]]
         print("    " + "  ".join(parts))

@@ -1,73 +1,180 @@
 "use strict";
-// From a drawing to what the nets know: 28×28 pixels, made as MNIST's were (LeCun et al. 1998,
-// http://yann.lecun.com/exdb/publis/pdf/lecun-98.pdf) and by the same rules as in predict.py. A
-// picture here is { width, height, data } with numbers from 0 (paper) to 1 (ink), row by row.
+// From a drawing to 28×28 pixels, made as MNIST's were, by the rules and constants of picture.py. A
+// picture is { width, height, data } with numbers from 0 (paper) to 1 (ink), row by row.
 
-// A canvas with one digit, dark on light or light on dark, to 784 numbers 0..255 (ink is high). An
-// empty canvas gives zeros.
+// A canvas with one digit to 784 numbers 0..255 (ink is high). Where the canvas is transparent, ink
+// is alpha; else it is dark on light or light on dark. An empty canvas gives zeros.
 function prepare(canvas) {
-  const ink = inkOf(canvas);
+  return toMnist(inkOf(canvas));
+}
+
+// The same for the ink of one digit.
+function toMnist(ink) {
   const box = boundingBox(ink);
   if (!box) return new Array(784).fill(0);
 
-  // 1. The digit alone, its longest side 100 pixels: five for each one of MNIST's box of 20. The
-  //    40 around it leave room for thicker strokes.
-  const scale = 100 / Math.max(box.right - box.left, box.bottom - box.top);
+  // 1. The digit, its longest side five times MNIST's box, with room for thicker strokes.
+  const long = PICTURE.FINE * PICTURE.SIDE, margin = 8 * PICTURE.FINE;
+  const scale = long / Math.max(box.right - box.left, box.bottom - box.top);
   const width = Math.max(1, Math.round((box.right - box.left) * scale));
   const height = Math.max(1, Math.round((box.bottom - box.top) * scale));
-  const around = {
-    left: box.left - 40 / scale, right: box.right + 40 / scale,
-    top: box.top - 40 / scale, bottom: box.bottom + 40 / scale,
-  };
-  let digit = resample(ink, around, width + 80, height + 80);
+  const larger = { left: box.left - margin / scale, right: box.right + margin / scale,
+                   top: box.top - margin / scale, bottom: box.bottom + margin / scale };
+  let digit = resample(ink, larger, width + 2 * margin, height + 2 * margin);
   const most = digit.data.reduce((a, b) => Math.max(a, b));  // hair lines are pale by now
   digit.data = digit.data.map(value => value / most);
 
   // 2. Strokes as thick as MNIST's.
   const stroke = strokeWidth(digit);
-  const wanted = Math.min(Math.max(stroke, 5 * THIN), 5 * THICK);
+  const wanted = PICTURE.FINE
+    * Math.min(Math.max(stroke / PICTURE.FINE, PICTURE.THIN), PICTURE.THICK);
   digit = thicken(digit, Math.round((wanted - stroke) / 2));
 
   // 3. The longest side is 20 pixels, the centre of mass in the middle of 28.
   const now = boundingBox(digit);
   if (!now) return new Array(784).fill(0);
-  const pixel = Math.max(now.right - now.left, now.bottom - now.top) / 20;
+  const pixel = Math.max(now.right - now.left, now.bottom - now.top) / PICTURE.SIDE;
   const { x, y } = centreOfMass(digit);
-  const field = {
-    left: x - 14 * pixel, right: x + 14 * pixel,
-    top: y - 14 * pixel, bottom: y + 14 * pixel,
-  };
-  const small = resample(digit, field, 28, 28).data;
+  const half = PICTURE.FIELD / 2 * pixel;
+  const field = { left: x - half, right: x + half, top: y - half, bottom: y + half };
+  const small = resample(digit, field, PICTURE.FIELD, PICTURE.FIELD).data;
 
   // 4. As dark as MNIST's: four fifths of the ink are below this, and it becomes 255.
-  const dark = quantile(small.filter(value => value > 0.25), 0.8) || 1;
+  const dark = quantile(small.filter(value => value > PICTURE.FAINT_INK), PICTURE.DARK) || 1;
   return Array.from(small, value => Math.round(Math.min(1, value / dark) * 255));
 }
 
-const THIN = 2, THICK = 4.5;  // pixels of MNIST's box of 20, as in predict.py
-
-// The paper is what most of the canvas's edge shows; ink is how far a pixel is from it, 1 at most.
+// Ink of a canvas, 1 at most. If some of it is transparent, that is alpha, the mean of squares of
+// pixels, so that the longer side has about 140. Else it is how far a pixel is from the paper, what
+// most of the canvas's edge shows.
 function inkOf(canvas) {
   const { width, height } = canvas;
-  const rgba = canvas.getContext("2d", { willReadFrequently: true })
-    .getImageData(0, 0, width, height).data;
-  const grey = new Float32Array(width * height);
-  for (let i = 0, at = 0; i < grey.length; i++, at += 4) {
-    const light = 0.299 * rgba[at] + 0.587 * rgba[at + 1] + 0.114 * rgba[at + 2];
-    grey[i] = 255 + (light - 255) * rgba[at + 3] / 255;  // what is transparent is white
-  }
-  const edge = grey.filter((_, i) => {
-    const x = i % width, y = (i - x) / width;
-    return x === 0 || y === 0 || x === width - 1 || y === height - 1;
-  });
-  const paper = quantile(edge, 0.5);
-  const distance = grey.map(value => Math.abs(value - paper));
-  const most = distance.reduce((a, b) => Math.max(a, b));
-  const visible = most > 20;  // of 255: less is an empty canvas
-  return { width, height, data: distance.map(value => visible ? value / most : 0) };
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  const rgba = context.getImageData(0, 0, width, height).data;
+  const isTransparent = rgba.some((value, i) => i % 4 === 3 && value < 255);
+  const ink = isTransparent ? alphaOf(rgba, width, height) : distancesOf(rgba, width, height);
+  const most = ink.data.reduce((a, b) => Math.max(a, b));
+  const scale = most > 20 ? 1 / most : 0;  // of 255: less is an empty canvas
+  ink.data = ink.data.map(value => value * scale);
+  return ink;
 }
 
-// The smallest box around the ink, { left, top, right, bottom }, or null if there is none.
+function alphaOf(rgba, width, height) {
+  const side = Math.max(1, Math.floor(Math.max(width, height) / 140));
+  const ink = { width: Math.ceil(width / side), height: Math.ceil(height / side) };
+  ink.data = new Float32Array(ink.width * ink.height);
+  for (let y = 0, at = 3; y < height; y++) {
+    const row = Math.floor(y / side) * ink.width;
+    for (let x = 0; x < width; x++, at += 4) {
+      if (rgba[at] > 0) ink.data[row + Math.floor(x / side)] += rgba[at] / side ** 2;
+    }
+  }
+  return ink;
+}
+
+function distancesOf(rgba, width, height) {
+  const grey = Float32Array.from({ length: width * height }, (_, i) =>
+    0.299 * rgba[4 * i] + 0.587 * rgba[4 * i + 1] + 0.114 * rgba[4 * i + 2]);
+  const isInside = (x, y) => x > 0 && y > 0 && x < width - 1 && y < height - 1;
+  const edge = grey.filter((_, i) => !isInside(i % width, Math.floor(i / width)));
+  const paper = quantile(edge, 0.5);
+  return { width, height, data: grey.map(value => Math.abs(value - paper)) };
+}
+
+// ---- several digits -----------------------------------------------------------------------------
+
+// The digits in a drawing's ink, as find_digits() of picture.py finds them: pictures of one digit
+// each, row by row. `sure` says of 784 numbers how sure a net is that they are a digit.
+function findDigits(ink, sure) {
+  const speck = Math.max(2, PICTURE.SPECK * Math.max(ink.width, ink.height));
+  let kept = findPieces(ink).filter(({ box }) => Math.max(wide(box), high(box)) >= speck);
+  kept = kept.filter(({ box }) => !kept.some(other =>  // no frames: they have a large piece inside
+    other.box.left > box.left && other.box.right < box.right && other.box.top > box.top
+    && other.box.bottom < box.bottom && 3 * high(other.box) > high(box)));
+  if (kept.length === 0) return [];
+  const largest = kept.reduce((a, b) => a.size >= b.size ? a : b);
+  kept = kept.filter(({ box }) =>  // no underlines
+    wide(box) <= 5 * high(box) || wide(box) <= wide(largest.box));
+  if (kept.length > 40) return [];  // no digits, and joining them would take long
+
+  const height = high(largest.box);
+  const sureOf = piece => sure(toMnist(piece));
+  kept = join(kept, (a, b) => bond(a.box, b.box, height) === "parts");
+  kept = join(kept, (a, b) => bond(a.box, b.box, height) === "halves"
+    && sureOf(joined(a, b)) > Math.min(sureOf(a), sureOf(b)) - PICTURE.LESS_SURE);
+  const tallest = Math.max(...kept.map(({ box }) => high(box)));
+  kept = kept.filter(({ box }) => high(box) > PICTURE.LOW * tallest);
+  return kept.sort(({ box: a }, { box: b }) =>  // row by row
+    a.bottom < b.top ? -1 : b.bottom < a.top ? 1 : a.left - b.left);
+}
+
+const wide = box => box.right - box.left;
+const high = box => box.bottom - box.top;
+
+// The connected pieces of ink, each a picture of the same size, with the box around it and its size
+// in pixels. Pixels that touch at a corner are connected.
+function findPieces({ width, height, data }) {
+  const left = data.map(value => value < 0.5 ? 0 : value);
+  const pieces = [];
+  for (let start = 0; start < left.length; start++) {
+    if (left[start] === 0) continue;
+    const piece = { width, height, data: new Float32Array(left.length) };
+    const found = [start];
+    for (const place of found) {  // it grows while it is read
+      const x = place % width, y = (place - x) / width;
+      for (let row = Math.max(0, y - 1); row <= Math.min(height - 1, y + 1); row++) {
+        for (let column = Math.max(0, x - 1); column <= Math.min(width - 1, x + 1); column++) {
+          const next = row * width + column;
+          if (left[next] === 0) continue;
+          piece.data[next] = left[next];
+          left[next] = 0;
+          found.push(next);
+        }
+      }
+    }
+    pieces.push({ ...piece, box: boundingBox(piece), size: found.length });
+  }
+  return pieces;
+}
+
+// Join pieces until no two belong together any more.
+function join(pieces, belong) {
+  for (const one of pieces) {
+    const other = pieces.find(piece => piece !== one && belong(one, piece));
+    if (!other) continue;
+    const rest = pieces.filter(piece => piece !== one && piece !== other);
+    return join([joined(one, other), ...rest], belong);
+  }
+  return pieces;
+}
+
+function joined(a, b) {
+  const data = a.data.map((value, i) => value + b.data[i]);
+  return { ...a, data, box: around(a.box, b.box), size: a.size + b.size };
+}
+
+function around(a, b) {
+  return { left: Math.min(a.left, b.left), right: Math.max(a.right, b.right),
+           top: Math.min(a.top, b.top), bottom: Math.max(a.bottom, b.bottom) };
+}
+
+// Whether two boxes hold "parts" of one digit, which a broken stroke has parted, or perhaps its
+// "halves", as the two circles of an 8.
+function bond(a, b, height) {
+  const across = Math.max(a.left, b.left) - Math.min(a.right, b.right);  // below 0: they overlap
+  const down = Math.max(a.top, b.top) - Math.min(a.bottom, b.bottom);
+  const isAbove = -across > PICTURE.OVERLAP * Math.min(wide(a), wide(b));
+  const isBeside = -down > PICTURE.OVERLAP * Math.min(high(a), high(b));
+  const both = around(a, b);
+  const isLow = high(both) < PICTURE.TALL * height;
+  const isNear = (isAbove && down < PICTURE.ABOVE * height)
+    || (isBeside && across < PICTURE.BESIDE * height);
+  if (isNear && isLow && Math.min(high(a), high(b)) < PICTURE.PART * height) return "parts";
+  const isCompact = isLow || high(both) < PICTURE.SLIM * wide(both);
+  return isAbove && down < PICTURE.GAP * height && isCompact ? "halves" : "";
+}
+
+// The smallest box around the ink, or null if there is none.
 function boundingBox({ width, height, data }) {
   let left = width, top = height, right = 0, bottom = 0;
   for (let y = 0; y < height; y++) {
@@ -82,9 +189,8 @@ function boundingBox({ width, height, data }) {
   return right > left ? { left, top, right, bottom } : null;
 }
 
-// The part of a picture inside a box, which may reach beyond it and need not lie on whole pixels, as
-// width × height pixels. Each is the mean of the area that it covers, so nothing is jagged. Rows
-// first, then columns.
+// The part of a picture inside a box, which may reach beyond it, as width × height pixels, each the
+// mean of the area that it covers. Rows first, then columns.
 function resample(picture, box, width, height) {
   const rows = averages(box.left, box.right, picture.width, width);
   const columns = averages(box.top, box.bottom, picture.height, height);

@@ -319,6 +319,12 @@ def robustness_table():
     return utils.table((f"%, {min(seeds)} seeds", *nets), lines)
 
 
+def doubt_table():
+    """What the page's rule doubts, a line for each limit."""
+    rows = utils.read_csv(ROOT / "results" / "doubt.csv")
+    return utils.table(tuple(rows[0]), [tuple(row.values()) for row in rows])
+
+
 def speed_table():
     """An epoch of train.py beside the classic trainer's, and a whole command."""
     speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
@@ -519,7 +525,8 @@ TABLES = {
     "five steps": lambda: ladder_table(5), "mistakes": mistakes_table,
     "robustness": robustness_table, "speed": speed_table, "baselines": baselines_table,
     "points": points_table, "counts": counts_table, "elsewhere": elsewhere_table,
-    "compute": compute_table, "microcontrollers": microcontrollers_table,
+    "compute": compute_table, "doubt": doubt_table,
+    "microcontrollers": microcontrollers_table,
     "microcontrollers, the best": functools.partial(microcontrollers_table, "best")}
 
 

@@ -145,7 +145,7 @@ def test_qmnist_is_read_where_it_can_be_had(mnist, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(datasets, "QMNIST", lambda *args, **flags: asked.append(flags) or digits)
     monkeypatch.setattr(robustness, "NETS", {"Model 3": ("model3", "model3")})
-    monkeypatch.setattr(utils, "load_mnist", lambda root, train: (images[:100], labels[:100]))
+    monkeypatch.setattr(utils, "load_mnist", lambda root, train: (images[:600], labels[:600]))
     monkeypatch.setattr(utils, "write", lambda path, text: (tmp_path / "out").write_text(text))
     monkeypatch.setattr(figures, "draw", lambda *args: None)
     for flags, known in ([], False), (["--qmnist"], True):
