@@ -153,7 +153,7 @@ def test_qmnist_is_read_where_it_can_be_had(mnist, monkeypatch, tmp_path):
         robustness.main()
         rows = utils.read_csv(tmp_path / "out")
         assert [row["seed"] for row in rows] == list("01234")
-        assert all(row["unchanged"] == "100.0" for row in rows)
+        assert all(float(row["unchanged"]) > 99 for row in rows)
         assert all((row[report.QMNIST] == "100.0") == known for row in rows)
     assert asked == [dict(what="test50k", download=True)]
 
