@@ -3,7 +3,7 @@
 Writes doubt.json, the numbers of the rule, which demo/export.py hands to the page; and doubt.csv,
 what the rule does to digits and to other shapes at several thresholds. Drawings are made as on the
 page: strokes of a round pen. Digits are MNIST's, traced. Shapes are in shapes.json: those to choose
-with, and others to report on. Beside them are mirrored digits. Needs three minutes.
+with, others to report on, and the last, measured once on the page. Needs three minutes.
 
 The rule doubts a drawing if the sum of two numbers, each on its own scale, is lower than for all
 but a few of the training digits that are read right:

@@ -609,7 +609,7 @@ def answers_of(page, drawings):
 
 
 def test_the_answer_is_honest(page, test_set):
-    """300 traced test digits, and shapes that did not choose the rule."""
+    """300 traced test digits, and other shapes than those that chose the limit."""
     images, labels = (part.numpy() for part in test_set)
     def is_doubt(text):
         return re.fullmatch(r"\d or perhaps \d|no digit, I think", text) is not None
