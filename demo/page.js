@@ -83,7 +83,8 @@ function paintWhy() {
   const parts = addUp(exact.map(part => 100 * part), high - low);
   const most = Math.max(...first.flatMap(({ map }) => map.map(Math.abs)));
 
-  $("why-title").textContent = `Why ${one} and not ${other}?`;
+  const why = $("answer").textContent.endsWith("%") ? "Why" : "The net by itself: why";
+  $("why-title").textContent = `${why} ${one} and not ${other}?`;
   $("why-help").innerHTML = `Logit of ${one}: ${hundredths(high)}, of ${other}: ${hundredths(low)}.
     The difference, <b>${hundredths(high - low)}</b>, is the sum of these, weight × number each:
     <span class="positive">for ${one}</span>, <span class="negative">for ${other}</span>.

@@ -81,7 +81,8 @@ def main():
     done = {(int(row["seed"]), int(row["fold"])) for row in rows}
     wanted = [(seed, fold) for fold in args.folds for seed in args.seeds]
     lines = {run: command(args.flags, *run) for run in wanted if run not in done}
-    print(f"{len(lines)} of {len(wanted)} runs to do", flush=True)
+    print(f"{len(lines)} of {len(wanted)} runs to do; those in {TABLE.name} are kept: a changed "
+          "model file needs a new name", flush=True)
 
     failures = []
     with tempfile.TemporaryDirectory() as room:

@@ -214,8 +214,9 @@ def training(rows, rates, title):
         for part, color in ("train", "C0"), ("test", "C1"):
             values = [float(row[f"{part}_{key}"]) for row in rows]
             axes.plot(epochs, values, ".-", color=color)
-            place = "bottom" if part == "train" else "top"
-            axes.text(epochs[-1] + 0.2, values[-1], part, color=color, va=place)
+            up = 6 if part == "train" else -6
+            axes.annotate(part, (epochs[-1], values[-1]), (6, up), color=color, va="center",
+                          textcoords="offset points")
     top.axhline(utils.TARGET, color="tab:green", linewidth=0.8)
     top.text(1, utils.TARGET, f"{utils.TARGET} %", color="tab:green", va="bottom", fontsize=9)
     top.set(title=title, ylabel="accuracy (%)", ylim=(97.5, 100), xlim=(0.5, epochs[-1] + 1.2))

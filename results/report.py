@@ -185,15 +185,15 @@ def held(runs, key="last5_min"):
 
 
 def duration(runs):
-    """'135 s', the mean time of a run; with the device if that is not one thread of a CPU."""
-    seconds = f"{mean(runs, 'seconds'):.0f} s"
+    """'125 s', the median time of a run; with the device if that is not one thread of a CPU."""
+    seconds = f"{statistics.median(run['seconds'] for run in runs):.0f} s"
     devices = {(run["device"].partition(" ")[0], run["threads"]) for run in runs if "device" in run}
     others = [f"{device}, {threads} threads" for device, threads in sorted(devices - {("cpu", 1)})]
     return f"{seconds} ({'; '.join(others)})" if others else seconds
 
 
 # ---- tables ------------------------------------------------------------------------------------
-COST = ("parameters", "kMAC", "time of 1 image, 1,000")
+COST = ("parameters", "kMAC", "time of 1 image, of 1,000 (Model 3: 1)")
 
 
 def cost_cells(path):
@@ -563,7 +563,7 @@ Result
     Seeds with at least 99.4 % in each of these five: {held(runs)}.
     {first["params"]:,} parameters, {cost(ROOT / f"{model}.py")[1]:,} multiply-adds an image.
     torch {first["torch"]}, {first["device"]}, {first["threads"]} \
-thread{"s" * (first["threads"] > 1)}, {mean(runs, "seconds"):.0f} s a run.
+thread{"s" * (first["threads"] > 1)}, {duration(runs)} a run.
     Reproduce seeds {first["seed"]} to {last}: python train.py --model {model[-1]}{begin} \
 --runs {len(runs)}
 

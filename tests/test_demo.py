@@ -638,6 +638,8 @@ def test_several_digits_halves_and_none(page, drawing, expected):
              [(0.5 + 0.15 * x, 0.68 + 0.15 * y) for x, y in circle]]
     draw_by_mouse(page, dict(doubt.shapes("choose"), eight=eight).get(drawing, drawing))
     assert re.fullmatch(expected, answer(page))
+    title = page.inner_text("#why-title")  # of the net's own digit, whatever the answer is
+    assert title.startswith("Why" if "%" in answer(page) else "The net by itself: why")
 
 
 def test_a_pen_that_rests_is_answered_and_a_stroke_announced_once(page):
