@@ -1,5 +1,5 @@
-// digit() on a bare Cortex-M. It reads images from the host's file `pixels` and writes for each to
-// `answers`: the logits, the answer, bytes of stack and of work that were used, ticks of the clock.
+// digit() on a bare Cortex-M. From the host's file `pixels` it reads images, for each it writes to
+// `answers` logits, answer, bytes of stack and work, ticks.   SPDX-License-Identifier: MIT
 #include "digit.h"
 
 extern uint8_t WORK[], STACK_TOP[];  // from here to there, RAM is free
