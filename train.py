@@ -448,7 +448,7 @@ def run_seeds(args, argv, path, device):
 # ---- command line ------------------------------------------------------------------------------
 def parse_arguments(argv=None):
     """The command line as a namespace. Ends in argparse's SystemExit (status 2) for a wrong one."""
-    parser = argparse.ArgumentParser(prog="train.py",
+    parser = argparse.ArgumentParser(prog="train.py", allow_abbrev=False,
                                      description="Train one of the models on MNIST.")
     parser.set_defaults(set=[])
     arg = parser.add_argument

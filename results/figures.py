@@ -243,7 +243,7 @@ def architecture(rows):
         if row["layer"] == "Conv2d":
             words, color = "{0}×{0}".format(row["kernel"][0]), "C0"
             if channels == inputs and row["kernel"][0] > 1:
-                words, color = f"{words}\neach", "C3"
+                words, color = f"{words} each\nby itself", "C3"
         top.add_patch(Rectangle((left, -side / 2), width, side, color=color, alpha=0.5, lw=0))
         shape = f"{channels}×{side}×{side}" if side > 1 else f"{channels}"
         top.text(left + width / 2, side / 2 + 1, shape, ha="center", fontsize=7)
@@ -255,10 +255,11 @@ def architecture(rows):
     for x, side, depth, color, words in (
             (0, 3, 32, "C0", "a full 3×3 convolution, 32 to 32 channels:\n"
              "32 kernels of 3×3×32, 9 · 32 · 32 = 9,216 weights"),
-            (52, 3, 1, "C3", "a separable one, 1,312 weights:\n32 kernels of 3×3×1, 288"),
-            (82, 1, 32, "C0", "and 32 of 1×1×32, 1,024")):
-        for number in range(3):
+            (56, 3, 1, "C3", "a separable one: 32 kernels of\n3×3×1, 288 weights, and then"),
+            (87, 1, 32, "C0", "32 of 1×1×32, 1,024 weights:\nin all 1,312, a seventh")):
+        for number in range(3):  # of 32
             box(bottom, x + number * (side + 3 + depth * 0.3), side, depth * 0.3, color)
+        bottom.text(x + 3 * (side + 3 + depth * 0.3), 0, "…", color=color)
         bottom.text(x, -2, words, va="top", fontsize=9, color=color)
     bottom.set(xlim=(-2, 125), ylim=(-10, 11), aspect="equal")
     for axes in (top, bottom):

@@ -330,6 +330,7 @@ def test_a_broken_model_file_is_one_message_with_the_file_and_the_reason(tmp_pat
 
 
 ARGUMENTS = {  # a wrong command line, and what the message must name
+    "--epoch 1": ["unrecognized arguments: --epoch"],
     "--epochs 0": ["epochs is 0", "from 1 to"], "--epochs 1.5": ["epochs is 1.5", "an integer"],
     "--batch-size 0": ["batch_size is 0", "from 1 to 60000"], "--seed x": ["--seed", "'x'"],
     "--lr -0.1": ["max_lr is -0.1", "a number from"], "--lr nan": ["max_lr is 'nan'"],
