@@ -176,10 +176,10 @@ def spread(runs, key="test_acc"):
     return f"{mean(runs, key):.2f}{deviation} % (n={len(runs)})"
 
 
-def held(runs, key="last5_min"):
+def held(runs):
     """'9 of 10': in how many runs each of the last five epochs met the target; '–' of none. If all
     did, with the share of all seeds that do at least, at 95 % confidence (Clopper and Pearson)."""
-    count = sum(run[key] >= utils.TARGET for run in runs)
+    count = sum(run["last5_min"] >= utils.TARGET for run in runs)
     bound = f" (≥ {100 * 0.025 ** (1 / count):.0f} %)" if runs and count == len(runs) else ""
     return f"{count} of {len(runs)}{bound}" if runs else "–"
 
