@@ -40,7 +40,7 @@ RECIPE = dict(
                    weight_decay=5e-4),  # of these alone
     scheduler=dict(name="ReduceLROnPlateau",  # was OneCycleLR; once an epoch, by the training loss
                    factor=0.5, patience=0, threshold=0.05),  # halve unless it fell by 5 %
-    upright=True,  # prepare: one slant, place, size and contrast for all digits; was deskew
+    upright=True,  # prepared: one slant, place, size and contrast for all digits; was deskew
     augment=dict(rotate=10, shift=1, scale=0.1,  # degrees, pixels, a fraction
                  thickness=0.5, noise=0.2),  # new: pixels; a fraction, from 0 on, the others ±
     plain_epochs=2,  # new: the last two epochs are without augmentation
@@ -69,7 +69,7 @@ def separable(in_channels, out_channels):
 
 
 class Net(nn.Module):
-    """Upright and normalised images (B, 1, 28, 28) to logits (B, 10)."""
+    """Prepared and normalised images (B, 1, 28, 28) to logits (B, 10)."""
 
     def __init__(self):
         super().__init__()

@@ -37,7 +37,7 @@ RECIPE = dict(
     scheduler=dict(name="OneCycleLR",  # was ReduceLROnPlateau; stepped once a batch
                    max_lr=0.03, pct_start=0.2,  # the peak comes after a fifth of all steps
                    anneal_strategy="linear", cycle_momentum=False),  # momentum stays at 0.9
-    upright=True,  # one slant, place, size and contrast for all digits, in training and in test
+    upright=True,  # prepared: one slant, place, size and contrast, in training and in test
     augment=dict(rotate=10, shift=1, scale=0.1,  # degrees, pixels, a fraction
                  thickness=0.5, noise=0.2),  # pixels, a fraction; uniform within ±, noise from 0
     plain_epochs=2,  # the last two epochs are without augmentation
@@ -66,7 +66,7 @@ def separable(in_channels, out_channels):
 
 
 class Net(nn.Module):
-    """Upright and normalised images (B, 1, 28, 28) to logits (B, 10)."""
+    """Prepared and normalised images (B, 1, 28, 28) to logits (B, 10)."""
 
     def __init__(self):
         super().__init__()

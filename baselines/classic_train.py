@@ -4,7 +4,7 @@ time, a DataLoader with batches of 64, eager float32.
     python baselines/classic_train.py --model 3
 
 It takes the recipe's optimizer, scheduler, affine augmentation and label smoothing, with the
-learning rate scaled to batches of 64. It knows nothing of digits set upright, of changed strokes,
+learning rate scaled to batches of 64. It knows nothing of prepared digits, of changed strokes,
 light and noise, of epochs without augmentation and of a weight average."""
 
 import argparse

@@ -8,7 +8,7 @@ two comments, <!-- table: NAME --> and <!-- end -->. NAME is one of:
 
     results                           any key of TABLES below
     receptive field of model3         what each layer of a model sees
-    changes: digits upright           a section of changes.csv, which names runs in earlier.csv
+    changes: digits deskewed          a section of changes.csv, which names runs in earlier.csv
     Model 3: as it is | Model 3: *    experiments in experiments.csv. The first is the reference:
                                       the others, here all that match, are compared with it in pairs
                                       of runs of the same seed and fold
