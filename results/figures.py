@@ -180,8 +180,8 @@ def prepared(rows):
     """Rows of as many images (28, 28) each, {words: images}, with lines through their middles, to
     compare slant and place."""
     figure = utils.new_figure(figsize=(9, 1.05 * len(rows)))
-    columns = max(map(len, rows.values()))
-    for row, (words, images) in zip(figure.subplots(len(rows), columns), rows.items()):
+    grid = figure.subplots(len(rows), max(map(len, rows.values())))
+    for row, (words, images) in zip(grid, rows.items()):
         row[0].set_ylabel(words)
         for axes, image in zip(row, images):
             axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
@@ -199,10 +199,9 @@ def training(rows, rates, title):
     top, middle, low = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     epochs = [int(row["epoch"]) for row in rows]
     for axes, key in (top, "acc"), (middle, "loss"):
-        for part, color in ("train", "C0"), ("test", "C1"):
+        for part, color, up in ("train", "C0", 6), ("test", "C1", -6):
             values = [float(row[f"{part}_{key}"]) for row in rows]
             axes.plot(epochs, values, ".-", color=color)
-            up = 6 if part == "train" else -6
             axes.annotate(part, (epochs[-1], values[-1]), (6, up), color=color, va="center",
                           textcoords="offset points")
     top.axhline(utils.TARGET, color="tab:green", linewidth=0.8)

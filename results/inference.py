@@ -6,8 +6,6 @@ One image, and a batch of 1,000, on one thread of the CPU, prepared already. Mod
 take turns; the figure is the ratio of their shortest times. Multiply-adds do not tell this: one
 image waits for Python at each layer, and depthwise convolutions wait for memory."""
 
-import argparse
-
 import report
 import torch
 from torch.utils.benchmark import Timer
@@ -26,7 +24,6 @@ def seconds(net, images):
 
 @torch.inference_mode()
 def main():
-    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     torch.set_num_threads(1)
     utils.keep_memory()
     reference = train.make_net(train.load_model_file("3")[1]).eval()

@@ -1,11 +1,11 @@
-"""Make runs the published ones: copy what is kept of them here, and bring all that is made from it
-up to date. Their args.json says of which model file they are, mine.py or results/mine.py:
+"""Make runs the published ones, and bring up to date all that is made from them.
 
     python train.py --model 3 --runs 20
     python results/publish.py runs/model3
 
-Of any net by Model 3's recipe, and of the nets in baselines/ by their own, there is one row a run,
-in results/baselines/runs.csv, and weights of the first seeds:
+What is kept of a run goes to a folder in results/ that is called as the model file. Of any net by
+Model 3's recipe, and of the nets in baselines/ by their own, there is one row a run, in
+results/baselines/runs.csv, and weights of the first seeds:
 
     python train.py --model mine.py --recipe 3 --runs 10 --out runs/mine-by-model3
     python results/publish.py runs/mine-by-model3
@@ -129,8 +129,7 @@ def add_rows(net, kind, rows, folders, runs):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="as runs/model3")
     source = parser.parse_args().folder.resolve()
     try:

@@ -97,23 +97,17 @@ def models():
     return [*MODELS, *sorted(names - {*MODELS})]
 
 
-def row_runs():
-    """{(net, recipe): runs} of results/baselines/runs.csv: published nets by their own recipes, and
-    any net by Model 3's."""
-    runs = {}
-    for row in read("baselines/runs"):
-        wrong = row.pop("wrong", "")
-        row |= {key: float(row[key]) for key in row.keys() - {"net", "recipe", "torch"}}
-        if wrong:  # older runs have not kept it
-            row["wrong"] = [int(index) for index in wrong.split()]
-        runs.setdefault((row["net"], row["recipe"]), []).append(row)
-    return runs
-
-
 def all_nets():
     """A dict for each net, ours before others': path of its file, its runs by its "own" recipe and
     by that of "model3", and its row of published.csv, if it is there."""
-    runs = row_runs()
+    runs = {}  # {(net, recipe): runs} of the table
+    for row in read("baselines/runs"):
+        wrong = [int(index) for index in row.pop("wrong").split()]
+        row |= {key: float(row[key]) for key in row.keys() - {"net", "recipe", "torch"}}
+        if wrong:  # older runs have not kept it
+            row["wrong"] = wrong
+        runs.setdefault((row["net"], row["recipe"]), []).append(row)
+
     rows = {row["net"].lower(): row for row in read("published")}
     recipe = train.load_model_file(model_file("model3"))[2]
     nets = []
@@ -291,11 +285,11 @@ def points_table():
         own, model3, best = net["own"], net["model3"], mean(net["own"], "best_test_acc")
         if net["reconstructed"] or not model3:
             continue
+        deviation = statistics.stdev(run["test_acc"] for run in own)
         for what, points in (
                 ("the best epoch less the last", best - mean(own)),
                 ("the published best epoch less ours", float(net["best"]) - best),
-                ("standard deviation over seeds, last epoch",
-                 statistics.stdev(run["test_acc"] for run in own)),
+                ("standard deviation over seeds, last epoch", deviation),
                 ("Model 3's recipe less its own, last epoch", mean(model3) - mean(own))):
             table.setdefault(what, {})[net["net"]] = points
     for what, points in table.items():
@@ -351,8 +345,8 @@ def ladder_table(most=None):
             gaps = [theirs[key][1] - ours[key][1] for key in both]
             cell, rank = f"accuracy {difference(gaps, '+.2f', ' points')}", 0
         model = re.split(":| on fresh", row["with"])[0]
-        lines.append((rank, row["change"], row["why"], cell, f"{model}, {len(both)}",
-                      row["models"]))
+        pairs = f"{model}, {len(both)}"
+        lines.append((rank, row["change"], row["why"], cell, pairs, row["models"]))
     lines.sort(key=lambda line: line[0], reverse=True)
     return utils.table(("change", "why it helps", "without it, the held-out loss",
                         "measured in, pairs of runs", "models that have it"),
@@ -385,8 +379,7 @@ def changes_table(section):
 # ---- tables: other measurements ----------------------------------------------------------------
 def compute_table():
     """What was trained, in hours of a core and of a GPU, whose torch was 2.11."""
-    ours = [read_run(folder) for name in models()
-            for folder in seed_folders(ROOT / "results" / name)]
+    ours = [read_run(path.parent) for path in (ROOT / "results").glob("*/seed*/args.json")]
     lines = []
     for words, runs in (("our nets, on all training images", ours),
                         ("published nets and Model 3's recipe", read("baselines/runs")),
@@ -425,8 +418,9 @@ def robustness_table():
     for change in changes:
         values = [[float(row[change]) for row in rows if row[change]] for rows in nets.values()]
         absent = "–" if any(values) else "not measured yet"
-        lines.append((change, *(f"{statistics.mean(each):.2f} ± {statistics.stdev(each):.2f}"
-                                if each else absent for each in values)))
+        cells = [f"{statistics.mean(each):.2f} ± {statistics.stdev(each):.2f}" if each else absent
+                 for each in values]
+        lines.append((change, *cells))
     return utils.table((f"%, {len(nets['Model 3'])} seeds", *nets), lines)
 
 
@@ -441,17 +435,16 @@ def speed_table():
     speed = json.loads((ROOT / "results" / "speed.json").read_text(encoding="utf-8"))
     lines = []
     for name, net in speed["nets"].items():
+        whole = f"{net['epochs'] * net['classic']:.0f} s for {net['epochs']}"
         lines.append((name, f"{net['parameters']:,}", f"{net['classic']:.1f} s",
-                      f"{net['ours']:.1f} s", f"{net['ratio']:.1f}",
-                      f"{net['epochs'] * net['classic']:.0f} s for {net['epochs']}"))
+                      f"{net['ours']:.1f} s", f"{net['ratio']:.1f}", whole))
     epochs = utils.table(("net", "parameters", "an epoch, classic", "an epoch, train.py", "ratio",
                           "all epochs, classic"), lines)
-    whole = speed["command"]
-    command = utils.table(
-        ("command", "from start to last plot", "of it training", "until the first step",
-         "memory at its peak"),
-        [(f"`{whole['line']}`", f"{whole['wall']:.0f} s", f"{whole['training']:.0f} s",
-          f"{whole['start']:.1f} s", f"{whole['peak_bytes'] / 1e9:.2f} GB")])
+    run = speed["command"]
+    line = (f"`{run['line']}`", f"{run['wall']:.0f} s", f"{run['training']:.0f} s",
+            f"{run['start']:.1f} s", f"{run['peak_bytes'] / 1e9:.2f} GB")
+    command = utils.table(("command", "from start to last plot", "of it training",
+                           "until the first step", "memory at its peak"), [line])
     return (f"{epochs}\n{command}\nMedians, rounds: {speed['rounds']}; epochs on "
             f"1/{speed['part']} of the images and scaled up; {speed['machine']}, "
             f"{speed['threads']} threads, torch {speed['torch'].split('+')[0]}, {speed['date']}.\n")
@@ -550,8 +543,7 @@ def update(check=False):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
     check = parser.parse_args().check
     paths = update(check)

@@ -1,4 +1,4 @@
-"""How fast is train.py? Timed beside the classic trainer on the same nets, on the CPU:
+"""How fast is train.py, beside the classic trainer on the same nets, on the CPU?
 
     python results/speed.py 3 baselines/c3.py
 
@@ -103,13 +103,11 @@ def command(model):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arg = parser.add_argument
     arg("models", nargs="+", metavar="MODEL", help="as train.py's --model")
     arg("--rounds", type=int, default=5, metavar="N", help="(default: 5)")
-    arg("--part", type=int, default=2, metavar="N",
-        help="a round takes 1/N of the images (default: 2)")
+    arg("--part", type=int, default=2, metavar="N", help="take 1/N of the images (default: 2)")
     args = parser.parse_args()
     root, nets = utils.find_mnist(), {}
     for model in args.models:
