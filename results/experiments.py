@@ -6,12 +6,12 @@ one row a run in experiments.csv. From the repository's root:
 
 First comes a name for people, behind -- the flags of train.py, the same for every run of that name.
 A net that differs in its layers is a model file of its own, --model PATH. Fold 0 is the first
-10,000 of the 60,000 training images, fold 5 the last: they are what the run is judged by, and the
-test set is never opened.
+10,000 of the 60,000 training images, fold 5 the last. Runs are judged by these, and accuracy and
+cross-entropy on them after the last epoch are printed; the test set is never opened.
 
 One training runs on each core, with one thread. Rows that the table has already are not repeated,
-a row is added as soon as its run ends, and a run that fails stops no other. Give two variations the
-same seeds and folds, and report.py compares them in pairs."""
+with a warning if the model file was edited since; a run that fails stops no other. Give two
+variations the same seeds and folds, and report.py compares them in pairs."""
 
 import argparse
 import json
@@ -19,6 +19,7 @@ import shlex
 import signal
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,19 +37,28 @@ def command(flags, seed, fold):
                        "--seed", str(seed)])
 
 
-def add_row(name, command, seed, fold, folder):
-    """Append the row of a run that has left its files in a folder. The table gets it in one piece,
-    so that a kill leaves all of it or nothing."""
+def checksum(flags):
+    """A short number that changes with the text of the files of --model and --recipe."""
+    args = train.parse_arguments(flags)
+    paths = [train.load_model_file(name)[0] for name in (args.model, args.recipe) if name]
+    text = "".join(path.read_text(encoding="utf-8") for path in paths)
+    return f"{zlib.crc32(text.encode()):08x}"
+
+
+def add_row(name, command, seed, fold, folder, files):
+    """Append the row of a run that has left its files in a folder, in one piece, so that a kill
+    leaves all of it or nothing. files: see checksum()."""
     args = json.loads((folder / "args.json").read_text(encoding="utf-8"))
-    epochs = utils.read_csv(folder / "metrics.csv")
-    last, seconds = epochs[-1], sum(float(row["seconds"]) for row in epochs)
+    rows = utils.read_csv(folder / "metrics.csv")
+    last, seconds = rows[-1], sum(float(row["seconds"]) for row in rows)
     row = dict(
         name=name, command=command, seed=seed, fold=fold, parameters=args["parameters"],
-        epochs=len(epochs), val_acc=last["val_acc"], val_loss=last["val_loss"],
-        train_acc=last["train_acc"], seconds=round(seconds, 1), torch=args["torch"])
+        epochs=len(rows), val_acc=last["val_acc"], val_loss=last["val_loss"],
+        train_acc=last["train_acc"], seconds=round(seconds, 1), torch=args["torch"], files=files)
     with open(TABLE, "a", newline="", encoding="utf-8") as file:
         file.write(utils.csv_text([row]).partition("\n")[2])  # without the header
-    print(f"{last['val_acc']} %  {last['val_loss']}  seed {seed}  fold {fold}  {name}", flush=True)
+    print(f"seed {seed}, fold {fold}, held out: accuracy {last['val_acc']} %, cross-entropy "
+          f"{last['val_loss']}", flush=True)
 
 
 def parse_arguments():
@@ -73,16 +83,19 @@ def parse_arguments():
 
 def main():
     args = parse_arguments()
+    files = checksum(args.flags)
     rows = [row for row in utils.read_csv(TABLE) if row["name"] == args.name]
     for row in rows:
         if row["command"] != command(args.flags, row["seed"], row["fold"]):
             sys.exit(f"experiments.py: {args.name!r} stands for other flags in {TABLE.name}: "
                      f"{row['command']}")
+    if any(row["files"] not in ("", files) for row in rows):  # older rows have no checksum
+        utils.warn(f"the model file was edited since {TABLE.name} got its rows of {args.name!r}; "
+                   "they are kept. Unless only comments changed, take a new name.")
     done = {(int(row["seed"]), int(row["fold"])) for row in rows}
     wanted = [(seed, fold) for fold in args.folds for seed in args.seeds]
     lines = {run: command(args.flags, *run) for run in wanted if run not in done}
-    print(f"{len(lines)} of {len(wanted)} runs to do; those in {TABLE.name} are kept: a changed "
-          "model file needs a new name", flush=True)
+    print(f"{args.name}: {len(lines)} of {len(wanted)} runs to do", flush=True)
 
     failures = []
     with tempfile.TemporaryDirectory() as room:
@@ -93,7 +106,7 @@ def main():
                 failures.append(f"seed {run[0]}, fold {run[1]}, status {status}: {said}")
             else:
                 folder = Path(room, str(run[1]), f"held-out-seed{run[0]}")
-                add_row(args.name, lines[run], *run, folder)
+                add_row(args.name, lines[run], *run, folder, files)
     if failures:
         sys.exit("\n".join([f"experiments.py: {len(failures)} runs failed:", *failures]))
 
@@ -102,5 +115,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # to be ended is to be interrupted
     try:
         main()
+    except utils.UserError as error:
+        sys.exit(f"experiments.py: error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import statistics
+from types import SimpleNamespace
 
 from matplotlib.colors import to_rgb
 from matplotlib.patches import Polygon, Rectangle
@@ -14,94 +15,70 @@ from PIL import Image
 import utils
 
 COLORS = ("C0", "C1", "C3", "C4", "C5", "tab:olive")
+BARS = "bars: ± the standard deviation over seeds"
 
 
 def seeds(model, runs):
-    """Test accuracy over the epochs: a grey line a seed, a coloured one if it misses the target."""
-    missed = [run for run in runs if run["last5_min"] < utils.TARGET]
-    missed.sort(key=lambda run: run["accuracy"][-1])
+    """Test accuracy over the epochs, a line a seed."""
     last = len(runs[0]["accuracy"])
+    epochs = range(1, last + 1)
+    hold = sum(run["last5_min"] >= utils.TARGET for run in runs)
     figure = utils.new_figure(figsize=(7, 4.5))
     axes = figure.add_subplot(xlabel="epoch", ylabel="test accuracy (%)")
-    axes.set_title(f"{model}.py, {runs[0]['params']:,} parameters: {len(runs) - len(missed)} of "
-                   f"{len(runs)} seeds hold {utils.TARGET} %", loc="left", fontsize=11)
+    axes.set_title(f"{model}.py, {runs[0]['params']:,} parameters: {hold} of {len(runs)} seeds "
+                   f"hold {utils.TARGET} %", loc="left", fontsize=11)
     axes.fill_between([last - 4.4, last + 0.2], utils.TARGET, 100, color="tab:green", alpha=0.1,
                       linewidth=0)
     axes.text(last - 4.3, 99.745, "the target", color="tab:green", fontsize=9, va="top")
     for run in runs:
-        axes.plot(range(1, last + 1), run["accuracy"], color="0.75", linewidth=1, zorder=1)
-    heights = []  # of the labels at the right: beside the lines' ends, none over another
-    for run in missed:
-        heights.append(max([run["accuracy"][-1], *(height + 0.05 for height in heights[-1:])]))
-    too_high = max([0, *(height - 99.7 for height in heights)])
-    for number, (run, height) in enumerate(zip(missed, heights)):
-        color = f"C{number}"
-        axes.plot(range(1, last + 1), run["accuracy"], color=color, linewidth=1.3, zorder=2)
-        axes.text(last + 0.4, height - too_high, f"seed {run['seed']}", color=color, fontsize=8,
-                  va="center")
-    axes.set(xlim=(0.8, last + 1.7), ylim=(98.6, 99.75), xticks=range(1, last + 1))
+        axes.plot(epochs, run["accuracy"], color="0.75", linewidth=1, zorder=1)
+    axes.set(xlim=(0.8, last + 1.7), ylim=(98.6, 99.75), xticks=epochs)
     axes.spines[["top", "right"]].set_visible(False)
     return figure
 
 
-def accuracy(ours, others, baselines):
-    """Accuracy against parameters: our models large, further ones small, the published nets as
-    trained here pale; right, those just below 8,000 once more. ours, others: {name: runs}.
-    baselines: those of report.py."""
-    nets = ours | others
-    points = []  # for draw_points()
-    for color, (name, runs) in zip(itertools.cycle(COLORS), nets.items()):
-        words, size, font = f"{name}.py", 5, 8
-        if name in ours:
-            values = [run["test_acc"] for run in runs]
-            mean, deviation = statistics.mean(values), statistics.stdev(values)
-            words = f"{name.replace('model', 'Model ')}\n{mean:.2f} ± {deviation:.2f} %"
-            size, font = 10, 11
-        points.append(point(runs[0]["params"], runs, words, size, color, font))
-    below = ""
+def accuracy(ours, baselines):
+    """Accuracy against parameters: Models 1 to 3 large, our other nets small, the published ones as
+    trained here pale; right, those just below 8,000 once more. ours: {name: runs}. baselines: those
+    of report.py."""
+    points = []
+    for color, (name, runs) in zip(itertools.cycle(COLORS), ours.items()):
+        net = point(runs[0]["params"], runs, f"{name}.py", 5, color)
+        if name in ("model1", "model2", "model3"):
+            net.words = f"{name.replace('model', 'Model ')}\n{net.y:.2f} ± {net.bar:.2f} %"
+            net.size, net.font = 10, 11
+        points.append(net)
     for net in baselines:
         words = f"{net['net']} (reconstructed)" if net["reconstructed"] else net["net"]
-        if net["own"]:
-            points.append(point(int(net["parameters"]), net["own"], words, 4, "0.6", 8))
-    low = [each for each in points if each[1] < 98.9 and each[4] == 4]
-    below = "".join(f"; {words} is at {y:.2f} %" for _, y, _, words, *_ in low)
+        points.append(point(int(net["parameters"]), net["own"], words, 4, "0.6"))
+    low = [each for each in points if each.y < 98.9 and each.color == "0.6"]
+    below = "".join(f"; {each.words} is at {each.y:.2f} %" for each in low)
     points = [each for each in points if each not in low]
 
     figure = utils.new_figure(figsize=(11, 5.5))
     axes, close = figure.subplots(1, 2, sharey=True, width_ratios=(2.2, 1))
-    lowest, sizes = min(each[2][0] for each in points), [each[0] for each in points]
+    lowest, sizes = min(each.y - each.bar for each in points), [each.x for each in points]
     axes.set(xlabel="parameters (log scale)", ylabel="test accuracy in the last epoch (%)",
              xscale="log", ylim=(min(98.86, lowest - 0.05), 99.75),
              xlim=(min(3200, 0.9 * min(sizes)), max(17000, 1.1 * max(sizes))))
-    ticks = (4000, 6000, 8000, 10000, 12000, 16000)
-    axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
-    axes.minorticks_off()
     close.set(xlabel="parameters, from 7,700 on", xlim=(7700, 8000))
-    close.set_xticks((7700, 7800, 7900, 8000), ("7,700", "7,800", "7,900", "8,000"))
-    for each in (axes, close):
+    for each, ticks in ((axes, (4000, 6000, 8000, 10000, 12000, 16000)),
+                        (close, (7700, 7800, 7900, 8000))):
+        each.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        each.minorticks_off()
         each.spines[["top", "right"]].set_visible(False)
         each.axhline(utils.TARGET, color="tab:green", linewidth=0.7, zorder=0)
         each.axvline(utils.BUDGET, color="tab:green", linewidth=0.7, zorder=0)
     axes.text(3300, 99.735, "filled: all seeds stay at 99.4 % or above through\nthe last five "
               "epochs; white: none does", color="tab:green", fontsize=9, va="top")
-    axes.text(16800, 98.87, f"grey: others' nets, trained here by their own recipes{below}\n"
-              "bars: from the lowest seed to the highest", color="0.5", fontsize=8, ha="right",
-              va="bottom")
-    in_crowd = [each for each in points if 7700 < each[0] < 8000]
-    draw_points(axes, [(*each[:3], "" if each in in_crowd and each[4] < 10 else each[3], *each[4:])
-                       for each in points])
-    draw_points(close, [(*each[:3], each[3].partition("\n")[0], *each[4:]) for each in in_crowd])
+    axes.text(16800, 98.87, f"grey: others' nets, trained here by their own recipes{below}\n{BARS}",
+              color="0.5", fontsize=8, ha="right", va="bottom")
+    in_crowd = [each for each in points if 7700 < each.x < 8000]
+    draw_points(axes, points, [each for each in points if each not in in_crowd or each.size == 10])
+    for each in in_crowd:
+        each.words = each.words.partition("\n")[0]
+    draw_points(close, in_crowd, in_crowd)
     return figure
-
-
-def point(x, runs, words, size, color, font):
-    """A net's point for draw_points(): its mean, a bar over all seeds, filled by the share of seeds
-    that hold the target."""
-    values = [run["test_acc"] for run in runs]
-    share = statistics.mean(run.get("last5_min", 0) >= utils.TARGET for run in runs)
-    fill = tuple(1 - share * (1 - part) for part in to_rgb(color))
-    return (x, statistics.mean(values), (min(values), max(values)), words, size,
-            dict(color=color, fontsize=font), fill)
 
 
 def arithmetic(nets):
@@ -118,46 +95,57 @@ def arithmetic(nets):
     axes.axhline(utils.TARGET, color="tab:green", linewidth=1)
     axes.text(5400, utils.TARGET, "99.4 %", color="tab:green", ha="right", va="bottom", fontsize=9)
     axes.text(5400, 99.21, "all by Model 3's recipe; coloured: ours\ngrey: others' nets, pale if "
-              "of 8,000 parameters or more\nbars: ± a standard error of the mean over seeds",
-              ha="right", va="bottom", fontsize=8, color="0.4")
+              f"of 8,000 parameters or more\n{BARS}", ha="right", va="bottom", fontsize=8,
+              color="0.4")
     colors, points = itertools.cycle(COLORS), []  # the same as in accuracy()
     for name, ((parameters, macs), runs) in nets.items():
-        is_ours, values = len(name) > 2, [run["test_acc"] for run in runs]
-        color = next(colors) if is_ours else "0.4" if parameters < utils.BUDGET else "0.75"
-        if not runs:
-            continue
-        mean, error = statistics.mean(values), statistics.stdev(values) / len(values) ** 0.5
-        size = 10 if name == "model3" else 5
-        style = dict(color=color, fontsize=11 if name == "model3" else 8)
-        points.append((macs / 1000, mean, (mean - error, mean + error),
-                       name.replace("model", "Model "), size, style, color))
-    draw_points(axes, points)
+        color, words = next(colors), name.replace("model", "Model ")
+        if len(name) == 2:  # another's
+            color, words = "0.4" if parameters < utils.BUDGET else "0.75", name.upper()
+        if runs:
+            net = point(macs / 1000, runs, words, 5, color)
+            net.fill = color
+            if name == "model3":
+                net.size, net.font = 10, 11
+            points.append(net)
+    draw_points(axes, points, points)
     return figure
 
 
-def draw_points(axes, points):
-    """Draw points (x, y, (low, high) of its bar, words, size, style of the words, fill), each with
-    its words beside it, where they cover no others and no point."""
-    for x, y, (low, high), _, size, style, fill in points:
-        axes.errorbar(x, y, [[y - low], [high - y]], marker="o", markersize=size,
-                      color=style["color"], elinewidth=size / 5, zorder=size, mfc=fill)
+def point(x, runs, words, size, color):
+    """A net's point for draw_points(): at the mean of its seeds, with a bar of their standard
+    deviation to each side, as full as the share of them that hold the target."""
+    values = [run["test_acc"] for run in runs]
+    share = statistics.mean(run.get("last5_min", 0) >= utils.TARGET for run in runs)
+    return SimpleNamespace(
+        x=x, y=statistics.mean(values), bar=statistics.stdev(values) if len(runs) > 1 else 0,
+        words=words, size=size, color=color, font=8,
+        fill=tuple(1 - share * (1 - part) for part in to_rgb(color)))
+
+
+def draw_points(axes, points, named):
+    """Draw points, and beside those that are named their words, where they cover no others and no
+    point."""
+    for each in points:
+        axes.errorbar(each.x, each.y, each.bar, marker="o", markersize=each.size, mfc=each.fill,
+                      color=each.color, elinewidth=each.size / 5, zorder=each.size)
     axes.figure.draw_without_rendering()  # fixes the scale
     inside = axes.get_window_extent()
-    taken = [Bbox(axes.transData.transform([(x, low), (x, high)])).padded(size)
-             for x, _, (low, high), _, size, *_ in points]
+    taken = []
+    for each in points:
+        bar = [(each.x, each.y - each.bar), (each.x, each.y + each.bar)]
+        taken.append(Bbox(axes.transData.transform(bar)).padded(each.size))
     places = [(side, up) for up in (0, 10, -10, 20, -20, 30, -30, 40, -40) for side in (1, -1)]
-    for x, y, _, words, size, style, _ in points:
-        if not words:
-            continue
-        line = dict(arrowstyle="-", color=style["color"], lw=0.6, shrinkA=0, shrinkB=size / 2)
-        note = axes.annotate(words, (x, y), (0, 0), **style, va="center",
-                             textcoords="offset points", zorder=20, in_layout=False,
-                             arrowprops=line)
+    for each in named:
+        line = dict(arrowstyle="-", color=each.color, lw=0.6, shrinkA=0, shrinkB=each.size / 2)
+        note = axes.annotate(each.words, (each.x, each.y), (0, 0), color=each.color,
+                             fontsize=each.font, va="center", textcoords="offset points",
+                             zorder=20, in_layout=False, arrowprops=line)
         for side, up in places:
-            note.set(position=(side * (size / 2 + 5), up), ha="left" if side > 0 else "right")
+            note.set(position=(side * (each.size / 2 + 5), up), ha="left" if side > 0 else "right")
             note.get_window_extent()  # puts it where it belongs
             box = Text.get_window_extent(note)  # without the line to the point
-            covers = any(box.overlaps(each) for each in taken)
+            covers = any(box.overlaps(other) for other in taken)
             if not covers and inside.x0 < box.x0 and box.x1 < inside.x1:
                 break
         taken.append(box)
@@ -169,15 +157,15 @@ def published(baselines):
     figure = utils.new_figure(figsize=(8, 6))
     axes = figure.add_subplot(xlabel="test accuracy in the best epoch (%)",
                               ylabel="net, parameters")
-    for row, net in enumerate(baselines):
-        best = [run["best_test_acc"] for run in net["own"]]
-        axes.plot(best, [row] * len(best), "o", color="C0", alpha=0.35, markersize=5)
-        mean = [statistics.mean(best)] if best else []
-        axes.plot(mean, [row] * len(mean), "|", color="C0", markersize=16, markeredgewidth=2)
-        axes.plot(float(net["best"]), row, "D", color="C1", markersize=6, zorder=3)
-    for line, words in zip(axes.get_lines(), ("a seed here", "mean of the seeds", "published")):
-        line.set_label(words)
-    axes.set_yticks(range(len(baselines)), [
+    rows = range(len(baselines))
+    seeds = [(run["best_test_acc"], row) for row in rows for run in baselines[row]["own"]]
+    means = [statistics.mean(run["best_test_acc"] for run in net["own"]) for net in baselines]
+    axes.plot(*zip(*seeds), "o", color="C0", alpha=0.35, markersize=5, label="a seed here")
+    axes.plot(means, rows, "|", color="C0", markersize=16, markeredgewidth=2,
+              label="mean of the seeds")
+    axes.plot([float(net["best"]) for net in baselines], rows, "D", color="C1", markersize=6,
+              label="published")
+    axes.set_yticks(rows, [
         f"{net['net']}{' (reconstructed)' if net['reconstructed'] else ''}, "
         f"{int(net['parameters']):,}" for net in baselines])
     axes.tick_params(axis="y", length=0)
@@ -192,8 +180,8 @@ def prepared(rows):
     """Rows of as many images (28, 28) each, {words: images}, with lines through their middles, to
     compare slant and place."""
     figure = utils.new_figure(figsize=(9, 1.05 * len(rows)))
-    columns = max(map(len, rows.values()))
-    for row, (words, images) in zip(figure.subplots(len(rows), columns), rows.items()):
+    grid = figure.subplots(len(rows), max(map(len, rows.values())))
+    for row, (words, images) in zip(grid, rows.items()):
         row[0].set_ylabel(words)
         for axes, image in zip(row, images):
             axes.imshow(image, cmap="gray_r", vmin=0, vmax=255)
@@ -211,10 +199,9 @@ def training(rows, rates, title):
     top, middle, low = figure.subplots(3, 1, sharex=True, height_ratios=(3, 3, 2))
     epochs = [int(row["epoch"]) for row in rows]
     for axes, key in (top, "acc"), (middle, "loss"):
-        for part, color in ("train", "C0"), ("test", "C1"):
+        for part, color, up in ("train", "C0", 6), ("test", "C1", -6):
             values = [float(row[f"{part}_{key}"]) for row in rows]
             axes.plot(epochs, values, ".-", color=color)
-            up = 6 if part == "train" else -6
             axes.annotate(part, (epochs[-1], values[-1]), (6, up), color=color, va="center",
                           textcoords="offset points")
     top.axhline(utils.TARGET, color="tab:green", linewidth=0.8)
@@ -237,7 +224,7 @@ def architecture(rows):
     figure = utils.new_figure(figsize=(11, 5))
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 2))
     left = inputs = 0
-    for row in [dict(layer="image", output=(1, 28, 28), parameters=0, kernel=""), *rows[:-1]]:
+    for row in [dict(layer="image", output=(1, 28, 28)), *rows[:-1]]:
         channels, side, *_ = (*row["output"], 1)
         width, words, color = 0.6 + channels / 40, row["layer"], "0.6"
         if row["layer"] == "Conv2d":
@@ -290,14 +277,17 @@ def receptive_field(rows, digit):
              (rows[-2], "C3", "the whole digit"))  # the last row is the logits'
     for axes, (row, color, words) in zip(figure.subplots(1, 3), shown):
         window, jump, first = row["window"], row["jump"], -0.5
+        lines = [(0, "-", 3)]
         if jump:
             first += jump * max(row["output"][-1] // 2 - 1, 0)  # near the middle
+            lines.append((jump, "--", 1))
         axes.imshow(digit * 0.4, cmap="gray", vmin=0, vmax=digit.max())
         bright = axes.imshow(digit, cmap="gray", vmin=0, vmax=digit.max())
         bright.set_clip_path(Rectangle((first, first), window, window, transform=axes.transData))
-        axes.plot(*square(first, window), color=color, linewidth=3, clip_on=False)
-        if jump:
-            axes.plot(*square(first + jump, window), "--", color=color, linewidth=1)
+        for shift, style, width in lines:
+            low, high = first + shift, first + shift + window
+            axes.plot([low, high, high, low, low], [low, low, high, high, low], style, color=color,
+                      linewidth=width, clip_on=False)
         if row is middle:
             axes.text(13.5, 26.5, "dashed: what a neighbour sees", color=color, ha="center")
         axes.set_title(f"layer {rows.index(row) + 1}, {row['layer']},\nsees {window}×{window} "
@@ -305,12 +295,6 @@ def receptive_field(rows, digit):
         axes.set(xlim=(-0.5, 27.5), ylim=(27.5, -0.5), xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
     return figure
-
-
-def square(first, side):
-    """The corners of a square on the diagonal, as a closed line's x and y."""
-    last = first + side
-    return (first, last, last, first, first), (first, first, last, last, first)
 
 
 # ---- is a picture up to date? ------------------------------------------------------------------

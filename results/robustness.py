@@ -1,12 +1,12 @@
 """How do the nets read digits that are not quite MNIST's?
 
-    python results/robustness.py            writes results/robustness.csv and prepared.png
+    python results/robustness.py            writes robustness.csv, prepared.png and mistakes.png
     python results/robustness.py --qmnist   downloads QMNIST, too, and reads it
 
 The 10,000 test images, changed in each of the ways below, read by the published weights of five
 seeds: percent correct. Where a change goes in several directions, the mean over them. No net was
 chosen by these figures; but those of results/deep.py were the bar when thickness and noise were
-added to the augmentation. The picture has eight training digits before and after preparation.
+added to the augmentation.
 
 Other people's digits: USPS's 2,007 test digits, if they lie in data/usps/zip.test.gz (the file of
 https://hastie.su.domains/ElemStatLearn/data.html), and QMNIST's 50,000 that MNIST's test set left
@@ -16,18 +16,20 @@ import argparse
 import gzip
 import statistics
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from report import DOUBTFUL, FIRST_SEED, QMNIST, ROOT, USPS, figures, model_file
+from report import DOUBTFUL, FIRST_SEED, ROOT, figures, model_file
+from torchvision import datasets
 
 import train
 import utils
 
-NETS = {  # name in the table: model file, folder of the weights under results/
-    "Model 1": ("model1", "model1"), "Model 2": ("model2", "model2"),
-    "Model 3": ("model3", "model3"), "fast": ("fast", "fast"), "deep": ("deep", "deep"),
-    "B3 by Model 3's recipe": ("b3", "baselines/b3-by-model3")}
+NETS = {  # name in the table: folder of the weights under results/
+    "Model 1": "model1", "Model 2": "model2", "Model 3": "model3", "fast": "fast", "deep": "deep",
+    "B3 by Model 3's recipe": "baselines/b3-by-model3"}
+AS_THEY_ARE, USPS, QMNIST = "without preparation", "USPS, 2,007 digits", "QMNIST, 50,000 digits"
 SHOWN = [68, 23, 5, 30, 9, 11, 592, 29, 41, 487]  # training images: large, small, slanted
 
 
@@ -35,7 +37,7 @@ def affine(images, angle=0, x=0, y=0, scale=1, shear=0):
     """Float images (N, 1, 28, 28), all rotated and sheared (degrees), moved (pixels) and scaled."""
     one = torch.ones(len(images))
     thetas = utils.affine_matrix(angle * one, x * one, y * one, scale * one, shear * one)
-    return torch.cat([utils.warp(*part) for part in zip(images.split(1000), thetas.split(1000))])
+    return utils.warp(images, thetas)
 
 
 def noise(images, deviation):
@@ -62,53 +64,33 @@ CHANGES = {  # name in the table: functions of float images (N, 1, 28, 28) on th
 }
 
 
-def accuracies(net, recipe, images, labels):
-    """{change: percent correct} for uint8 images (N, 28, 28). The last is that of images as they
-    are, without the preparation that the recipe asks for; "" if it asks for none."""
-    results = {}
-    for name, functions in CHANGES.items():
-        correct = []
-        for change in functions:
-            changed = change(images.unsqueeze(1).float()).clamp(0, 255).round().to(torch.uint8)
-            correct.append(utils.evaluate(net, utils.prepare(changed, recipe), labels)[1])
-        results[name] = round(statistics.mean(correct), 2)
-    is_prepared = recipe["upright"] or recipe["deskew"]
-    as_they_are = round(utils.evaluate(net, images, labels)[1], 2) if is_prepared else ""
-    return results | {"without preparation": as_they_are}
-
-
 def usps(path):
-    """Images (2007, 28, 28) uint8 and labels of the file: a line is a label and 16×16 greys from -1
-    to 1. They are scaled to 20×20 pixels in the middle, as MNIST's digits are."""
+    """[images (N, 28, 28) uint8] and labels of USPS's file: a line is a label and 16×16 greys from
+    -1 to 1. They are scaled to 20×20 pixels in the middle, as MNIST's digits are."""
     with gzip.open(path, "rt") as file:
         rows = torch.tensor([[float(word) for word in line.split()] for line in file])
     greys = (rows[:, 1:].view(-1, 1, 16, 16) + 1) * 127.5
     images = F.interpolate(greys, size=(20, 20), mode="bilinear", align_corners=False)
     images = F.pad(images, (4, 4, 4, 4)).clamp(0, 255).round().to(torch.uint8)
-    return images.squeeze(1), rows[:, 0].long()
+    return [images.squeeze(1)], rows[:, 0].long()
 
 
 def draw_digits(digits):
     """prepared.png: digits (N, 28, 28) as written and prepared; one of them augmented, N times."""
     recipe = train.load_model_file("3")[2]
-    prepared = utils.prepare(digits, recipe)
-    generator = torch.Generator().manual_seed(0)
-    same = prepared[2].expand(len(digits), 28, 28)
-    batch, _ = next(utils.batches(same, torch.zeros(len(digits)), len(digits), generator,
-                                  recipe["augment"]))
-    augmented = 255 * (batch.squeeze(1) * utils.STD + utils.MEAN)
+    prepared, generator = utils.prepare(digits, recipe), torch.Generator().manual_seed(0)
+    same, labels = prepared[2].expand(len(digits), 28, 28), torch.zeros(len(digits))
+    batch, _ = next(utils.batches(same, labels, len(digits), generator, recipe["augment"]))
     rows = {"as written": digits, "deskewed": utils.deskew(digits), "prepared": prepared,
-            "augmented": augmented}
-    figure = figures.prepared({words: images.numpy() for words, images in rows.items()})
-    figures.draw(figure, ROOT / "results" / "prepared.png")
+            "augmented": 255 * (batch.squeeze(1) * utils.STD + utils.MEAN)}
+    figures.draw(figures.prepared(rows), ROOT / "results" / "prepared.png")
 
 
 def draw_mistakes(images, labels):
     """mistakes.png: the test images that seed 0 of Model 3 misreads."""
     _, net_class, recipe = train.load_model_file("3")
-    net = net_class()
+    net, prepared = net_class(), utils.prepare(images, recipe)
     net.load_state_dict(utils.load(ROOT / "results" / "model3" / "seed0" / "model.pt"))
-    prepared = utils.prepare(images, recipe)
     _, _, predictions = utils.evaluate(net, prepared, labels)
     title = "Model 3, seed 0. Ringed: most people, asked anew, doubt the label"
     figure = utils.mistakes(prepared, labels, predictions, title, ringed=DOUBTFUL)
@@ -121,34 +103,40 @@ def main():
     args = parser.parse_args()
     root = utils.find_mnist()
     images, labels = utils.load_mnist(root, train=False)
-    further = {USPS: None, QMNIST: None}
+    tests = {}  # {name in the table: (versions of the images (N, 28, 28) uint8, their labels)}
+    for name, functions in CHANGES.items():
+        changed = [change(images.unsqueeze(1).float()) for change in functions]
+        tests[name] = [each.clamp(0, 255).round().to(torch.uint8) for each in changed], labels
+    tests |= {AS_THEY_ARE: ([images], labels), USPS: ([], None), QMNIST: ([], None)}
     if (root / "usps" / "zip.test.gz").exists():
-        further[USPS] = usps(root / "usps" / "zip.test.gz")
+        tests[USPS] = usps(root / "usps" / "zip.test.gz")
     if args.qmnist:
-        from torchvision import datasets
         digits = datasets.QMNIST(root, what="test50k", download=True)
-        further[QMNIST] = digits.data, digits.targets
+        tests[QMNIST] = [digits.data], digits.targets
+
     rows = []
-    for name, (model, folder) in NETS.items():
+    for name, folder in NETS.items():
+        model, by, _ = Path(folder).name.partition("-by-model3")
         _, net_class, recipe = train.load_model_file(model_file(model))
-        if folder.endswith("-by-model3"):
+        if by:
             recipe = train.load_model_file("3")[2]
+        is_prepared = recipe["upright"] or recipe["deskew"]
         net, first = net_class(), FIRST_SEED.get(model, 0)
         for seed in range(first, first + 5):
-            path = ROOT / "results" / folder / f"seed{seed}" / "model.pt"
-            net.load_state_dict(utils.load(path))
-            row = dict(net=name, seed=seed) | accuracies(net, recipe, images, labels)
-            for digits, pair in further.items():
-                row[digits] = ""
-                if pair:
-                    prepared = utils.prepare(pair[0], recipe)
-                    row[digits] = round(utils.evaluate(net, prepared, pair[1])[1], 2)
+            net.load_state_dict(utils.load(ROOT / "results" / folder / f"seed{seed}" / "model.pt"))
+            row = dict(net=name, seed=seed)
+            for test, (versions, labels) in tests.items():
+                if test != AS_THEY_ARE:
+                    versions = [utils.prepare(each, recipe) for each in versions]
+                elif not is_prepared:
+                    versions = []
+                correct = [utils.evaluate(net, each, labels)[1] for each in versions]
+                row[test] = round(statistics.mean(correct), 2) if correct else ""
             rows.append(row)
             print(row, flush=True)
     utils.write(ROOT / "results" / "robustness.csv", utils.csv_text(rows))
-
     draw_digits(utils.load_mnist(root, train=True)[0][SHOWN])
-    draw_mistakes(images, labels)
+    draw_mistakes(*utils.load_mnist(root, train=False))
 
 
 if __name__ == "__main__":

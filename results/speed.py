@@ -1,4 +1,4 @@
-"""How fast is train.py? Timed beside the classic trainer on the same nets, on the CPU:
+"""How fast is train.py, beside the classic trainer on the same nets, on the CPU?
 
     python results/speed.py 3 baselines/c3.py
 
@@ -65,34 +65,36 @@ def our_epoch(model, root, part):
 
 
 def side_by_side(model, root, part, rounds):
-    """Seconds an epoch of both, medians over the rounds, and the median of the rounds' ratios."""
+    """What speed.json has of a net: seconds of an epoch of both, and their ratio, medians over the
+    rounds."""
     spawn, times = multiprocessing.get_context("spawn"), []
     with ProcessPoolExecutor(1, spawn) as theirs, ProcessPoolExecutor(1, spawn) as own:
         for _ in range(rounds + 1):
             classic = part * theirs.submit(classic_epoch, model, root, part).result()
             ours = part * own.submit(our_epoch, model, root, part).result()
-            times.append((classic, ours, classic / ours))
-    medians = map(statistics.median, zip(*times[1:]))  # the first warmed up
+            times.append(dict(classic=classic, ours=ours, ratio=classic / ours))
     _, net_class, recipe = train.load_model_file(model)
-    return dict(parameters=train.count(net_class()), epochs=recipe["epochs"],
-                **dict(zip(("classic", "ours", "ratio"), medians)))
+    about = dict(parameters=train.count(net_class()), epochs=recipe["epochs"])
+    return about | medians(times[1:])  # the first warmed up
+
+
+def medians(rounds):
+    """The median of each figure in a list of dicts."""
+    return {key: statistics.median(each[key] for each in rounds) for key in rounds[0]}
 
 
 # ---- the whole command -------------------------------------------------------------------------
 def command(model):
     """Run train.py: seconds in all, in training and to the first step; bytes at the peak."""
-    flags = ["--model", model, "--device", "cpu"]
     with tempfile.TemporaryDirectory() as folder:
+        words = [sys.executable, ROOT / "train.py", "--model", model, "--device", "cpu"]
         began, first_epoch = time.perf_counter(), None
-        process = subprocess.Popen([sys.executable, ROOT / "train.py", *flags, "--out", folder],
-                                   stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([*words, "--out", folder], stdout=subprocess.PIPE, text=True)
         for line in process.stdout:
             if line.startswith("Epoch ") and not first_epoch:
                 first_epoch = time.perf_counter() - began
         # Its peak counts this process's, too, which fork shares; but that is less, without images.
         _, process.returncode, usage = os.wait4(process.pid, 0)
-        if process.returncode:
-            raise utils.UserError(f"train.py --model {model} failed")
         wall = time.perf_counter() - began
         rows = utils.read_csv(Path(folder) / "seed0" / "metrics.csv")
     seconds = [float(row["seconds"]) for row in rows]
@@ -101,21 +103,18 @@ def command(model):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arg = parser.add_argument
     arg("models", nargs="+", metavar="MODEL", help="as train.py's --model")
     arg("--rounds", type=int, default=5, metavar="N", help="(default: 5)")
-    arg("--part", type=int, default=2, metavar="N",
-        help="a round takes 1/N of the images (default: 2)")
+    arg("--part", type=int, default=2, metavar="N", help="take 1/N of the images (default: 2)")
     args = parser.parse_args()
     root, nets = utils.find_mnist(), {}
-    models = {model: train.load_model_file(model)[0].stem for model in args.models}
-    for model, name in models.items():
+    for model in args.models:
+        name = train.load_model_file(model)[0].stem
         nets[name] = side_by_side(model, root, args.part, args.rounds)
         print(f"{name}: {nets[name]}", flush=True)
-    runs = [command(args.models[0]) for _ in range(args.rounds)]
-    whole = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+    whole = medians([command(args.models[0]) for _ in range(args.rounds)])
     whole["line"] = f"python train.py --model {args.models[0]}"
     print(whole)
     utils.write(ROOT / "results" / "speed.json", json.dumps(dict(
@@ -125,7 +124,4 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except utils.UserError as error:
-        sys.exit(f"speed.py: error: {error}")
+    main()
