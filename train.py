@@ -194,7 +194,7 @@ def read_recipe(args):
         change(recipe, setting)
     source = " with ".join([str(source), *args.set])
     recipe = check_recipe(recipe, source)
-    if args.lr:  # the last, because its place depends on the scheduler
+    if args.lr is not None:  # the last, because its place depends on the scheduler
         place = RATES.get(recipe["scheduler"]["name"], "optimizer.lr")
         change(recipe, f"{place}={args.lr}")
         recipe = check_recipe(recipe, f"{source} with lr={args.lr}")
@@ -259,10 +259,10 @@ def start(net_class, recipe, seed, steps_per_epoch, device="cpu", layout=torch.c
     average.load_state_dict(net.state_dict())
     pairs = [*zip(average.parameters(), net.parameters()), *zip(average.buffers(), net.buffers())]
     optimizer = make_optimizer(net, recipe)
-    scheduler = make_scheduler(optimizer, recipe, steps_per_epoch)
-    generator = torch.Generator().manual_seed(seed)
-    return SimpleNamespace(net=net, average=average, pairs=pairs, optimizer=optimizer,
-                           scheduler=scheduler, generator=generator, rates=[], rows=[])
+    return SimpleNamespace(
+        net=net, average=average, pairs=pairs, optimizer=optimizer, rates=[], rows=[],
+        scheduler=make_scheduler(optimizer, recipe, steps_per_epoch),
+        generator=torch.Generator().manual_seed(seed))
 
 
 def rehearse(path, net_class, recipe, device):
@@ -476,11 +476,11 @@ def parse_arguments(argv=None):
     arg("--lr", metavar="RATE", help="OneCycleLR's peak, else the first rate")
     arg("--seed", type=int, default=0, metavar="S", help="torch's (default: 0)")
     arg("--runs", type=int, default=1, metavar="N", help="train N seeds, from S on")
-    arg("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"], help="(default: auto)")
+    arg("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"], help="auto: the first")
     arg("--data-dir", metavar="FOLDER", help="holds MNIST/raw/ (default: data/, or a download)")
     arg("--out", metavar="FOLDER", help="gets a folder a seed (default: runs/MODEL)")
-    arg("--holdout", type=int, default=0, metavar="N", help="judge by N training images")
-    arg("--fold", type=int, metavar="K", help="the K-th N of them (default: the last)")
+    arg("--holdout", type=int, default=0, metavar="N", help="judge by N training images instead")
+    arg("--fold", type=int, metavar="K", help="the K-th N, from 0 on (default: the last)")
     arg("--resume", action="store_true", help="go on where this command was stopped")
     arg("--dry-run", action="store_true", help="a few epochs on rendered digits, NOT MNIST")
     args = parser.parse_args(argv)

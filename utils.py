@@ -499,10 +499,10 @@ def receptive_field(net):
     without_edges, jump: side and distance of the windows on an image without edges; "" for what is
         no map, cannot run on a larger image, or sees more of a larger image
     parameters: each counted once; with the logits those that belong to no layer"""
-    row, far_row = (torch.eye(side, dtype=torch.bool)[:, :, None].expand(side, side, side)
-                    for side in (28, 84))  # image i has row i
+    row, long_row = (torch.eye(side, dtype=torch.bool)[:, :, None].expand(side, side, side)
+                     for side in (28, 84))  # image i has row i
     near = reach(net, torch.cat([row, row.transpose(1, 2)]))
-    far = reach(net, far_row | far_row.transpose(1, 2))
+    far = reach(net, long_row | long_row.transpose(1, 2))
     rows, counted, units = [], set(), 0
     for place, reached in near.items():
         _, layer = place
@@ -658,11 +658,8 @@ def curves(rows, rates, title, recipe):
     """{file name: Figure}: accuracy and loss over epochs, learning rate over steps.
     rows: those of metrics.csv. rates: the learning rate of every step."""
     epochs = [row["epoch"] for row in rows]
-    changed = []
-    if recipe["augment"]:
-        changed.append("augmented images")
-    if recipe["label_smoothing"]:
-        changed.append("smoothed labels")
+    notes = dict(augment="augmented images", label_smoothing="smoothed labels")
+    changed = [words for key, words in notes.items() if recipe[key]]
     note = f" ({', '.join(changed)})" if changed else ""
     judged = "val" if "val_acc" in rows[0] else "test"
     accuracy, loss, lowest = {}, {}, 98.9
