@@ -476,7 +476,8 @@ def parse_arguments(argv=None):
     arg("--lr", metavar="RATE", help="OneCycleLR's peak, else the first rate")
     arg("--seed", type=int, default=0, metavar="S", help="torch's (default: 0)")
     arg("--runs", type=int, default=1, metavar="N", help="train N seeds, from S on")
-    arg("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"], help="auto: the first")
+    arg("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"],
+        help="auto (the default): the first of the others that there is")
     arg("--data-dir", metavar="FOLDER", help="holds MNIST/raw/ (default: data/, or a download)")
     arg("--out", metavar="FOLDER", help="gets a folder a seed (default: runs/MODEL)")
     arg("--holdout", type=int, default=0, metavar="N", help="judge by N training images instead")

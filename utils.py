@@ -503,7 +503,7 @@ def receptive_field(net):
                      for side in (28, 84))  # image i has row i
     near = reach(net, torch.cat([row, row.transpose(1, 2)]))
     far = reach(net, long_row | long_row.transpose(1, 2))
-    rows, counted, units = [], set(), 0
+    rows, counted = [], set()
     for place, reached in near.items():
         _, layer = place
         fresh = set(layer.parameters()) - counted
@@ -512,14 +512,12 @@ def receptive_field(net):
         _, sides = windows(reached.reshape(2, 28, -1))
         window = sides.max().item()
         looks = layer is net or hasattr(layer, "kernel_size") or isinstance(layer, nn.Linear)
-        as_before = rows and window == rows[-1]["window"] and reached[0].numel() == units
-        if as_before and not looks:
+        before = (rows[-1]["window"], math.prod(rows[-1]["output"])) if rows else None
+        if before == (window, reached[0].numel()) and not looks:
             rows[-1]["parameters"] += parameters
             continue
-        units = reached[0].numel()
-        side, jump = "", ""
-        if reached.dim() == 4 and place in far and far[place].shape[2] > reached.shape[2]:
-            side, jump = without_edges(far[place])
+        grows = reached.dim() == 4 and place in far and far[place].shape[2] > reached.shape[2]
+        side, jump = without_edges(far[place]) if grows else ("", "")
         rows.append(dict(
             layer="logits" if layer is net else type(layer).__name__,
             kernel=getattr(layer, "kernel_size", ""), stride=getattr(layer, "stride", ""),
