@@ -104,7 +104,7 @@ LIMITS = {  # least and most; a value has their type or is an int
 LIMITS |= {f"augment.{name}": (0.0, most) for name, most in utils.AUGMENTATIONS.items()}
 SCHEDULERS = dict(OneCycleLR=OneCycleLR, ReduceLROnPlateau=ReduceLROnPlateau, StepLR=StepLR,
                   ByEpoch=utils.ByEpoch)
-RATES = dict(OneCycleLR="scheduler.max_lr", ByEpoch="scheduler.rates")  # else optimizer.lr
+RATES = dict(OneCycleLR="scheduler.max_lr", ByEpoch="scheduler.rates")  # others: optimizer.lr
 
 
 def load_model_file(name, flag="--model"):
@@ -163,7 +163,7 @@ def faults(recipe):
     if name in RATES and "lr" in optimizer:
         yield f"{name} sets the rate: leave out the optimizer's lr"
     if scheduler.get("mode", "min") != "min":
-        yield f"scheduler.mode is {scheduler['mode']!r}, expected 'min', of the training loss"
+        yield f"scheduler.mode is {scheduler['mode']!r}, expected 'min': it watches the loss"
     rates = scheduler.get("rates")
     enough = isinstance(rates, list) and len(rates) >= recipe["epochs"]
     if name == "ByEpoch" and not enough:
