@@ -24,7 +24,7 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from tqdm import tqdm
 
 import utils
-from utils import UserError, warn
+from utils import UserError, describe, warn
 
 
 # ---- the loop ----------------------------------------------------------------------------------
@@ -92,18 +92,19 @@ def update_average(state, decay):
 DEFAULTS = dict(augment={}, plain_epochs=0, deskew=False, upright=False, label_smoothing=0.0,
                 average=0.0)  # of what a RECIPE may leave out
 KEYS = ("epochs", "batch_size", "optimizer", "scheduler", *DEFAULTS)
-NUMBER = (int, float)
-LIMITS = {  # type, least, most
-    "epochs": (int, 1, 10_000), "batch_size": (int, 1, 60_000), "plain_epochs": (int, 0, 10_000),
-    "deskew": (bool, False, True), "upright": (bool, False, True),
-    "label_smoothing": (NUMBER, 0, 1), "average": (NUMBER, 0, 1),
-    "optimizer.lr": (NUMBER, 1e-9, 1e3), "scheduler.max_lr": (NUMBER, 1e-9, 1e3),
-    "scheduler.pct_start": (NUMBER, 0, 0.99),  # torch divides by zero in the last step of 1.0
-    "scheduler.gamma": (NUMBER, 1e-9, 1e3), "scheduler.step_size": (int, 1, 10_000),
-    "scheduler.patience": (int, 0, 10_000),
+LIMITS = {  # least and most; a value has their type or is an int
+    "epochs": (1, 10_000), "batch_size": (1, 60_000), "plain_epochs": (0, 10_000),
+    "deskew": (False, True), "upright": (False, True),
+    "label_smoothing": (0.0, 1.0), "average": (0.0, 1.0),
+    "optimizer.lr": (1e-9, 1e3), "scheduler.max_lr": (1e-9, 1e3),
+    "scheduler.pct_start": (0.0, 0.99),  # torch divides by zero in the last step of 1.0
+    "scheduler.gamma": (1e-9, 1e3), "scheduler.step_size": (1, 10_000),
+    "scheduler.patience": (0, 10_000),
 }
+LIMITS |= {f"augment.{name}": (0.0, most) for name, most in utils.AUGMENTATIONS.items()}
 SCHEDULERS = dict(OneCycleLR=OneCycleLR, ReduceLROnPlateau=ReduceLROnPlateau, StepLR=StepLR,
                   ByEpoch=utils.ByEpoch)
+RATES = dict(OneCycleLR="scheduler.max_lr", ByEpoch="scheduler.rates")  # others: optimizer.lr
 
 
 def load_model_file(name, flag="--model"):
@@ -123,11 +124,6 @@ def load_model_file(name, flag="--model"):
     return path, module["Net"], check_recipe(module["RECIPE"], path)
 
 
-def describe(error):
-    """An exception on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
-
-
 def check_recipe(recipe, source):
     """A copy of `recipe` with its optional keys filled in. Raises UserError (status 2) with where
     it comes from and the first of its faults."""
@@ -145,31 +141,36 @@ def faults(recipe):
             yield f"{key!r} is no key of a RECIPE; its keys are {', '.join(KEYS)}"
         if key not in recipe:
             yield f"{key!r} is missing"
-    values = dict(recipe)
-    for part in ("optimizer", "scheduler"):
-        if not isinstance(recipe[part], dict) or not isinstance(recipe[part].get("name"), str):
-            yield f"{part} is {recipe[part]!r}, expected dict(name=..., ...)"
-        values |= {f"{part}.{key}": value for key, value in recipe[part].items()}
-    for key, (kind, least, most) in LIMITS.items():
-        value = values.get(key, least)  # what is left out is torch's default
-        if not isinstance(value, kind) or not least <= value <= most:
-            words = {int: "an integer from", NUMBER: "a number from", bool: "one of"}[kind]
-            yield f"{key} is {value!r}, expected {words} {least} to {most}"
-    yield from utils.check_augment(recipe["augment"])
-    if recipe["deskew"] and recipe["upright"]:
-        yield "upright deskews, too: leave out deskew"
+    values = list(recipe.items())
     optimizer, scheduler = recipe["optimizer"], recipe["scheduler"]
-    if scheduler["name"] not in SCHEDULERS:
-        yield f"scheduler is {scheduler['name']!r}, expected one of {', '.join(SCHEDULERS)}"
-    if rate_of(recipe) != "optimizer.lr" and "lr" in optimizer:
-        yield f"{scheduler['name']} sets the rate: leave out the optimizer's lr"
+    steps = [("augment", step) for step in utils.steps_of(recipe["augment"])]
+    for part, settings in (("optimizer", optimizer), ("scheduler", scheduler), *steps):
+        if not isinstance(settings, dict):
+            yield f"{part} is {settings!r}, expected a dict, as in model3.py"
+        values += [(f"{part}.{key}", value) for key, value in settings.items()]
+    for key, value in values:
+        if key.startswith("augment.") and key not in LIMITS:
+            yield f"{key} is unknown; augment may have {', '.join(utils.AUGMENTATIONS)}"
+        if key in LIMITS:
+            least, most = LIMITS[key]
+            kind = type(least)
+            if not isinstance(value, (int, kind)) or not least <= value <= most:
+                yield f"{key} is {value!r}, expected {kind.__name__} from {least} to {most}"
+
+    name = scheduler.get("name")
+    if name not in SCHEDULERS:
+        yield f"scheduler.name is {name!r}, expected any of {', '.join(SCHEDULERS)}"
+    if name in RATES and "lr" in optimizer:
+        yield f"{name} sets the rate: leave out the optimizer's lr"
+    if scheduler.get("mode", "min") != "min":
+        yield f"scheduler.mode is {scheduler['mode']!r}, expected 'min': it watches the loss"
     rates = scheduler.get("rates")
     enough = isinstance(rates, list) and len(rates) >= recipe["epochs"]
-    if scheduler["name"] == "ByEpoch" and not enough:
+    if name == "ByEpoch" and not enough:
         yield f"scheduler.rates: expected a list with a rate for each of {recipe['epochs']} epochs"
-    if scheduler.get("mode", "min") != "min":
-        yield (f"scheduler.mode is {scheduler['mode']!r}, expected 'min': the training loss is "
-               "watched, and less of it is better")
+    if recipe["deskew"] and recipe["upright"]:
+        yield "upright deskews, too: leave out deskew"
+
     part = "optimizer"
     try:  # torch alone knows what else these take
         probe = make_optimizer(torch.nn.Linear(1, 1), recipe)
@@ -177,12 +178,6 @@ def faults(recipe):
         make_scheduler(probe, recipe, steps_per_epoch=10)
     except Exception as error:
         yield f"{part}: {describe(error)}"
-
-
-def rate_of(recipe):
-    """Where a recipe has its learning rate: OneCycleLR's peak, ByEpoch's list, else the start."""
-    places = dict(OneCycleLR="scheduler.max_lr", ByEpoch="scheduler.rates")
-    return places.get(recipe["scheduler"]["name"], "optimizer.lr")
 
 
 def read_recipe(args):
@@ -194,23 +189,33 @@ def read_recipe(args):
         source, _, recipe = load_model_file(args.recipe, "--recipe")
     if args.dry_run:  # two epochs with augmentation, if the recipe has any, and those without
         recipe["epochs"] = min(recipe["epochs"], recipe["plain_epochs"] + 2)
-    for setting in sorted(args.set, key=lambda setting: setting.startswith("lr=")):
-        key, equals, text = setting.partition("=")
-        if key == "lr":  # the last, because its place depends on the scheduler
-            key = rate_of(check_recipe(recipe, source))
-        *outer, last = key.split(".")
-        entry = recipe
+
+    for setting in args.set:
+        change(recipe, setting)
+    source = " with ".join([str(source), *args.set])
+    recipe = check_recipe(recipe, source)
+    if args.lr is not None:  # the last, because its place depends on the scheduler
+        place = RATES.get(recipe["scheduler"]["name"], "optimizer.lr")
+        change(recipe, f"{place}={args.lr}")
+        recipe = check_recipe(recipe, f"{source} with lr={args.lr}")
+    return path, net_class, recipe
+
+
+def change(recipe, setting):
+    """Change an entry of a recipe, as --set KEY=VALUE does. What is no Python literal is text.
+    Raises UserError (status 2)."""
+    key, _, text = setting.partition("=")
+    *outer, last = key.split(".")
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    try:
         for name in outer:
-            entry = entry.get(name) if isinstance(entry, dict) else None
-        if not equals or not isinstance(entry, dict):
-            raise UserError(f"--set {setting}: expected KEY=VALUE, such as epochs=3 or "
-                            f"scheduler.max_lr=0.2; the keys are {', '.join(KEYS)}", 2)
-        try:
-            entry[last] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            entry[last] = text
-        source = f"{source} with {setting}"
-    return path, net_class, check_recipe(recipe, source)
+            recipe = recipe[name]
+        recipe[last] = value
+    except (KeyError, TypeError):
+        raise UserError(f"--set {setting}: {'.'.join(outer)} is no dict here", 2) from None
 
 
 # ---- what the loop needs -----------------------------------------------------------------------
@@ -234,13 +239,14 @@ def make_optimizer(net, recipe):
 
 def make_scheduler(optimizer, recipe, steps_per_epoch):
     """The scheduler of a recipe. OneCycleLR is stepped once a batch, the others once an epoch."""
-    settings, length = dict(recipe["scheduler"]), {}
-    name = settings.pop("name")
-    if name == "OneCycleLR":
-        length["total_steps"] = recipe["epochs"] * steps_per_epoch
-        if length["total_steps"] * settings.get("pct_start", 0.3) == 1:
-            settings["pct_start"] += 1e-9  # of a single rising step torch makes a division by 0
-    return SCHEDULERS[name](optimizer, **length, **settings)
+    settings = dict(recipe["scheduler"])
+    kind = SCHEDULERS[settings.pop("name")]
+    if kind is not OneCycleLR:
+        return kind(optimizer, **settings)
+    steps = recipe["epochs"] * steps_per_epoch
+    if steps * settings.get("pct_start", 0.3) == 1:
+        settings["pct_start"] += 1e-9  # of a single rising step torch makes a division by 0
+    return OneCycleLR(optimizer, total_steps=steps, **settings)
 
 
 def start(net_class, recipe, seed, steps_per_epoch, device="cpu", layout=torch.contiguous_format):
@@ -265,6 +271,7 @@ def rehearse(path, net_class, recipe, device):
     noise = torch.randint(256, (12, 28, 28), dtype=torch.uint8, device=device)
     digits = torch.arange(12, device=device) % 10
     recipe = recipe | dict(epochs=1, plain_epochs=0, batch_size=12)
+
     # channels_last is faster on a CPU, but nets that ask for views of their maps need the other. On
     # MPS it is slow or wrong: pytorch issues 193349 and 140902.
     layouts = [torch.channels_last] if device.type == "cpu" else []
@@ -310,8 +317,8 @@ def resume(state, path, settings, device):
     saved, now = utils.load(path), checkpoint(state, settings, device)
     if not isinstance(saved, dict) or saved.keys() != now.keys():
         raise UserError(f"{path} is no checkpoint of this train.py; choose another --out")
-    ours, theirs = (each["settings"]["recipe"] | each["settings"] | dict(net=each["layers"])
-                    for each in (now, saved))
+    theirs, ours = (each["settings"]["recipe"] | each["settings"] | dict(net=each["layers"])
+                    for each in (saved, now))
     differ = [key for key in ours.keys() - {"recipe", "device"} if ours[key] != theirs.get(key)]
     if differ:
         raise UserError(f"{path} comes from a run with another {', '.join(sorted(differ))} than "
@@ -356,15 +363,17 @@ def print_summary(net):
 def keep_epoch(folder, state, settings, device):
     """Save and report the epoch that has just ended. Raises UserError if training diverged."""
     row, judged = state.rows[-1], settings["judged"]
-    if not math.isfinite(row["train_loss"] + row[f"{judged}_loss"]):
-        raise UserError(f"train_loss is {row['train_loss']}, {judged}_loss {row[f'{judged}_loss']} "
-                        f"in epoch {row['epoch']}: training diverged. Try a lower learning rate.")
+    words = [f"Epoch {row['epoch']:2d}/{settings['recipe']['epochs']}"]
+    for part in ("train", judged):
+        loss, accuracy = row[f"{part}_loss"], row[f"{part}_acc"]
+        if not math.isfinite(loss):
+            raise UserError(f"{part}_loss is {loss} in epoch {row['epoch']}: training diverged. "
+                            "Try a lower learning rate.")
+        words += [f"{part.title()} Loss: {loss:.4f}", f"{part.title()} Acc: {accuracy:.2f}%"]
+    words += [f"LR: {row['lr']:.6f}", f"{row['seconds']:.1f}s"]
     utils.save(folder / "last.pt", checkpoint(state, settings, device))
     utils.write(folder / "metrics.csv", utils.csv_text(state.rows), needed=False)
-    parts = [f"{part.title()} Loss: {row[f'{part}_loss']:.4f} | {part.title()} Acc: "
-             f"{row[f'{part}_acc']:.2f}%" for part in ("train", judged)]
-    print(f"Epoch {row['epoch']:2d}/{settings['recipe']['epochs']} | {' | '.join(parts)} | "
-          f"LR: {row['lr']:.6f} | {row['seconds']:.1f}s")
+    print(" | ".join(words))
 
 
 def leave_files(folder, state, settings, net, test_set, first):
@@ -372,21 +381,25 @@ def leave_files(folder, state, settings, net, test_set, first):
     the first judged image's number in MNIST."""
     net.load_state_dict(state.average.state_dict())
     utils.save(folder / "model.pt", net.state_dict())
-    _, _, predictions = utils.evaluate(state.average, *test_set)
-    images, labels, predictions = (each.cpu() for each in (*test_set, predictions))
+
     about = settings | dict(
         parameters=count(net), threads=torch.get_num_threads(), torch=torch.__version__,
         python=platform.python_version(), finished=time.strftime("%Y-%m-%d %H:%M"))
-    rates = [dict(step=step, lr=f"{rate:.6g}") for step, rate in enumerate(state.rates, 1)]
+    _, _, predictions = utils.evaluate(state.average, *test_set)
+    images, labels, predictions = (each.cpu() for each in (*test_set, predictions))
     wrong = [dict(index=first + i, label=labels[i].item(), prediction=predictions[i].item())
              for i in (predictions != labels).nonzero().flatten().tolist()]
-    files = {"args.json": json.dumps(about, indent=2) + "\n",
-             "metrics.csv": utils.csv_text(state.rows), "learning_rate.csv": utils.csv_text(rates),
-             "mistakes.csv": utils.csv_text(wrong, ["index", "label", "prediction"])}
+    rates = [dict(step=step, lr=f"{rate:.6g}") for step, rate in enumerate(state.rates, 1)]
+    files = {
+        "args.json": json.dumps(about, indent=2) + "\n",
+        "metrics.csv": utils.csv_text(state.rows),
+        "learning_rate.csv": utils.csv_text(rates),
+        "mistakes.csv": utils.csv_text(wrong, ["index", "label", "prediction"])}
     try:
         files["rf.md"] = utils.receptive_field_table(net)
     except Exception as error:  # a net that computes in halves, say
         warn(f"no rf.md: {describe(error)}")
+
     title = f"{settings['model']}, {count(net):,} parameters, seed {settings['seed']}"
     title += f"\n{settings['data']}"
     figures = utils.curves(state.rows, state.rates, title, settings["recipe"])
@@ -396,19 +409,24 @@ def leave_files(folder, state, settings, net, test_set, first):
         utils.write(folder / name, data, needed=False)
 
 
+def in_words(last):
+    """The accuracies (%) of the last epochs in words."""
+    return f"{last[-1]:.2f}% in the last epoch, at least {min(last):.2f}% in the last {len(last)}"
+
+
 def closing_words(rows, settings, size, folder):
     """The figures of a finished run, and whether it met the target."""
-    last = [row[f"{settings['judged']}_acc"] for row in rows[-5:]]
-    met = min(last) >= utils.TARGET and 5 <= len(rows) <= 15 and size < utils.BUDGET
-    verdict = "met" if met else "not met"
+    judged = settings["judged"]
+    last = [row[f"{judged}_acc"] for row in rows[-5:]]
+    in_bounds = 5 <= len(rows) <= 15 and size < utils.BUDGET
+    verdict = "met" if in_bounds and min(last) >= utils.TARGET else "not met"
     if settings["data"] != "MNIST":
         verdict = f"not tried on {settings['data']}"
     return f"""
 Parameters: {size:,} (budget: fewer than {utils.BUDGET:,})
 Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs
 Train accuracy: {rows[-1]['train_acc']:.2f}% in the last epoch
-{settings['judged'].title()} accuracy: {last[-1]:.2f}% in the last epoch, at least \
-{min(last):.2f}% in the last {len(last)}
+{judged.title()} accuracy: {in_words(last)}
 Target (at least {utils.TARGET}% in each of the last five of at most 15 epochs, within budget): \
 {verdict}
 Written: {folder}"""
@@ -419,11 +437,11 @@ def run_seeds(args, argv, path, device):
     """--runs: each seed is a process of its own; on the CPU as many at once as there are cores.
     Raises UserError if one fails, which ends the others."""
     command = [sys.executable, str(utils.HERE / "train.py"), *argv, "--runs=1"]
-    seeds = range(args.seed, args.seed + args.runs)
-    commands = {seed: [*command, f"--seed={seed}"] for seed in seeds}
+    commands = {seed: [*command, f"--seed={seed}"]
+                for seed in range(args.seed, args.seed + args.runs)}
     at_once = utils.cores() if device.type == "cpu" else 1
     print(f"{args.runs} runs, at most {at_once} at a time")
-    last, lowest = [], []
+    final, lowest = [], []
     for seed, status, said in utils.run_side_by_side(commands, at_once):
         if status:
             raise UserError(f"seed {seed} ended with status {status}: {said}\nWhat is finished is "
@@ -433,49 +451,44 @@ def run_seeds(args, argv, path, device):
         args.seed = seed
         folder = run_folder(args, path, resume=True)
         rows = utils.load(folder / "last.pt")["rows"]
-        accuracy = [row["val_acc" if args.holdout else "test_acc"] for row in rows[-5:]]
-        last.append(accuracy[-1])
-        lowest.append(min(accuracy))
-        print(f"seed {seed}: {last[-1]:.2f}% in the last epoch, at least {lowest[-1]:.2f}% in the "
-              f"last {len(accuracy)}  ({len(last)} of {args.runs} runs done)")
+        last = [row["val_acc" if args.holdout else "test_acc"] for row in rows[-5:]]
+        final.append(last[-1])
+        lowest.append(min(last))
+        print(f"seed {seed}: {in_words(last)}  ({len(final)} of {args.runs} runs done)")
     hold = sum(each >= utils.TARGET for each in lowest)
-    print(f"{len(last)} runs, accuracy in the last epoch: {statistics.mean(last):.3f} ± "
-          f"{statistics.stdev(last):.3f}% (mean ± standard deviation), minimum {min(last):.2f}%\n"
-          f"At least {utils.TARGET}% in each of the last {len(accuracy)} epochs: {hold} of "
-          f"{len(last)} runs\nWritten: {folder.parent}")
+    print(f"""{len(final)} runs, accuracy in the last epoch: {statistics.mean(final):.3f} ± \
+{statistics.stdev(final):.3f}% (mean ± standard deviation), minimum {min(final):.2f}%
+At least {utils.TARGET}% in each of the last {len(last)} epochs: {hold} of {len(final)} runs
+Written: {folder.parent}""")
 
 
 # ---- command line ------------------------------------------------------------------------------
 def parse_arguments(argv=None):
     """The command line as a namespace. Ends in argparse's SystemExit (status 2) for a wrong one."""
-    parser = argparse.ArgumentParser(prog="train.py", allow_abbrev=False,
-                                     description="Train one of the models on MNIST.")
-    parser.set_defaults(set=[])
+    parser = argparse.ArgumentParser("train.py", allow_abbrev=False)
     arg = parser.add_argument
-    arg("--model", default="3", metavar="{1,2,3,PATH}", help="a model file (default: 3)")
-    arg("--recipe", metavar="{1,2,3,PATH}", help="train by the RECIPE of this file (default: own)")
-    arg("--set", action="append", metavar="KEY=VALUE",
+    arg("--model", default="3", metavar="FILE", help="1, 2, 3 or a path (default: 3)")
+    arg("--recipe", metavar="FILE", help="train by this file's RECIPE, not the model's own")
+    arg("--set", action="append", default=[], metavar="KEY=VALUE",
         help="change any entry of RECIPE, as --set augment={} --set scheduler.max_lr=0.2")
-    for name, key, meaning in (("--epochs", "epochs", ""), ("--batch-size", "batch_size", ""),
-                               ("--lr", "lr", ": OneCycleLR's peak, else the first rate")):
-        arg(name, dest="set", action="append", type=f"{key}={{}}".format, metavar="VALUE",
-            help=f"short for --set {key}=VALUE{meaning}")
-    arg("--seed", type=int, default=0, metavar="S", help="torch's, not numpy's (default: 0)")
-    arg("--runs", type=int, default=1, metavar="N", help="train N seeds from S on (default: 1)")
-    arg("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto",
-        help="auto is the first there is of cuda, mps, cpu (default: auto)")
+    arg("--epochs", action="append", dest="set", type="epochs={}".format, metavar="N")
+    arg("--batch-size", action="append", dest="set", type="batch_size={}".format, metavar="N")
+    arg("--lr", metavar="RATE", help="OneCycleLR's peak, else the first rate")
+    arg("--seed", type=int, default=0, metavar="S", help="torch's (default: 0)")
+    arg("--runs", type=int, default=1, metavar="N", help="train N seeds, from S on")
+    arg("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"],
+        help="auto (the default): the first of the others that there is")
     arg("--data-dir", metavar="FOLDER", help="holds MNIST/raw/ (default: data/, or a download)")
-    arg("--out", metavar="FOLDER",
-        help="gets folders seedS, held-out-seedS, dry-run-seedS, seedS-2 ... (default: runs/MODEL)")
+    arg("--out", metavar="FOLDER", help="gets a folder a seed (default: runs/MODEL)")
     arg("--holdout", type=int, default=0, metavar="N", help="judge by N training images instead")
-    arg("--fold", type=int, metavar="K", help="hold out the K-th N from 0 on (default: the last)")
-    arg("--resume", action="store_true", help="go on where the same command was stopped")
+    arg("--fold", type=int, metavar="K", help="the K-th N, from 0 on (default: the last)")
+    arg("--resume", action="store_true", help="go on where this command was stopped")
     arg("--dry-run", action="store_true", help="a few epochs on rendered digits, NOT MNIST")
     args = parser.parse_args(argv)
     if args.holdout not in range(60000) or args.runs < 1 or (args.dry_run and args.holdout):
         parser.error("expected --runs N from 1 on, --holdout N up to 59999 and not with --dry-run")
     folds = 60000 // args.holdout if args.holdout else 0
-    if args.fold is not None and not 0 <= args.fold < folds:
+    if args.fold is not None and args.fold not in range(folds):
         parser.error(f"--fold {args.fold}: with --holdout {args.holdout} there are {folds} folds")
     return args
 
@@ -493,7 +506,7 @@ def load_data(args, recipe, device):
         data = f"training images {first} to {first + args.holdout - 1}, held out"
         held_out = torch.zeros(60000, dtype=torch.bool)
         held_out[first:first + args.holdout] = True
-        sets = (images[~held_out], labels[~held_out]), (images[held_out], labels[held_out])
+        sets = [(images[part], labels[part]) for part in (~held_out, held_out)]
     else:
         root = utils.find_mnist(args.data_dir)
         sets = [utils.load_mnist(root, train) for train in (True, False)]
@@ -525,13 +538,14 @@ def main(argv=None):
                         data=data, judged=judged, device=machine, recipe=recipe)
         folder = run_folder(args, path, args.resume)
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "last.pt").exists():  # from now on the folder is taken
+        last = folder / "last.pt"
+        if not last.exists():  # from now on the folder is taken
             utils.write(folder / "args.json", json.dumps(settings, indent=2))
         print_summary(make_net(net_class))
         steps_per_epoch = math.ceil(len(train_set[0]) / recipe["batch_size"])
         state = start(net_class, recipe, args.seed, steps_per_epoch, device, layout)
-        if (folder / "last.pt").exists():
-            resume(state, folder / "last.pt", settings, device)
+        if last.exists():
+            resume(state, last, settings, device)
         print(f"{folder}: {len(state.rows)} of {recipe['epochs']} epochs are there")
 
         bar = tqdm(total=recipe["epochs"] * steps_per_epoch, initial=len(state.rates), unit="step",
@@ -550,8 +564,7 @@ def main(argv=None):
         print(f"train.py: error: {error}", file=sys.stderr)
         return getattr(error, "status", 1)
     except KeyboardInterrupt:
-        print("train.py: interrupted; add --resume to the same command to go on after the last "
-              "finished epoch", file=sys.stderr)
+        print("train.py: interrupted; add --resume to the same command to go on", file=sys.stderr)
         return 130
 
 

@@ -54,6 +54,11 @@ def warn(text):
     print(f"warning: {text}", file=sys.stderr)
 
 
+def describe(error):
+    """An exception on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def table(header, rows):
     """A Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
@@ -63,14 +68,12 @@ def table(header, rows):
 # ---- device and data ---------------------------------------------------------------------------
 def pick_device(name="auto"):
     """The torch.device `name`; "auto": the first of cuda, mps, cpu. Raises UserError (status 2)."""
-    there = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
-    available = [kind for kind, is_there in there.items() if is_there]
-    if name == "auto":
-        name = available[0]
-    if name not in available:
+    devices = dict(cuda=torch.cuda.is_available(), mps=torch.backends.mps.is_available(), cpu=True)
+    available = [each for each, is_there in devices.items() if is_there]
+    if name not in ("auto", *available):
         raise UserError(f"--device {name}: torch {torch.__version__} finds no such device here; "
                         f"available: {', '.join(available)}", 2)
-    return torch.device(name)
+    return torch.device(available[0] if name == "auto" else name)
 
 
 def keep_memory():
@@ -89,21 +92,18 @@ def find_mnist(data_dir=None):
     if all((raw / name).is_file() for name in RAW_FILES):
         return root
     print(f"MNIST is not in {root}: downloading it")
-    timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # seconds; torchvision sets none and might wait for ever
     try:
         from torchvision import datasets  # here, because importing it takes as long as torch
         with contextlib.redirect_stdout(io.StringIO()):  # the mirrors' failures: see below
             datasets.MNIST(root, download=True)
     except Exception as error:  # a dozen kinds: no network, no right to write, half an archive ...
-        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"MNIST is not in {root}, and the download failed:\n  {reason}\n"
-            f"Run this again where there is a network; or put these four files into\n{raw}/:\n"
-            f"  {'  '.join(RAW_FILES)}\n"
+            f"MNIST is not in {root}, and the download failed:\n  {describe(error)}\n"
+            f"Put these files into {raw}/:\n  {'  '.join(RAW_FILES)}\n"
             "or name a folder that holds MNIST/raw/ with --data-dir.") from None
     finally:
-        socket.setdefaulttimeout(timeout)
+        socket.setdefaulttimeout(None)
     return root
 
 
@@ -121,9 +121,9 @@ def read_raw(path):
 def load_mnist(root, train):
     """The 60,000 training or the 10,000 test images (N, 28, 28) uint8 and their labels (N,) int64.
     Raises UserError if a raw file is not, byte for byte, the published one."""
-    prefix = Path(root, "MNIST", "raw", "train" if train else "t10k")
-    images = read_raw(Path(f"{prefix}-images-idx3-ubyte"))
-    labels = read_raw(Path(f"{prefix}-labels-idx1-ubyte"))
+    raw, part = Path(root, "MNIST", "raw"), "train" if train else "t10k"
+    images = read_raw(raw / f"{part}-images-idx3-ubyte")
+    labels = read_raw(raw / f"{part}-labels-idx1-ubyte")
     return images[16:].view(-1, 28, 28), labels[8:].long()  # behind the files' headers
 
 
@@ -146,16 +146,12 @@ def as_uint8(images):
     """Images (N, 28, 28) or (N, 1, 28, 28), ink high, as uint8 (N, 28, 28). Floats lie on 0..1, as
     torchvision's ToTensor() gives them. Raises ValueError for anything else; never changes what it
     is given."""
-    if images.dim() == 4 and images.shape[1] == 1:
-        images = images.squeeze(1)
-    if images.dim() != 3 or images.shape[1:] != (28, 28):
-        raise ValueError(f"images are {tuple(images.shape)}, expected (N, 28, 28)")
-    if images.dtype == torch.uint8:
-        return images
-    on_unit_scale = images.is_floating_point() and ((images >= 0) & (images <= 1)).all()
-    if not on_unit_scale:
-        raise ValueError("images are neither uint8 nor floats from 0 to 1")
-    return (255 * images).round().to(torch.uint8)
+    images = images.squeeze(1)
+    is_unit_scale = images.is_floating_point() and ((images >= 0) & (images <= 1)).all()
+    if images.shape[1:] != (28, 28) or not (images.dtype == torch.uint8 or is_unit_scale):
+        raise ValueError(f"images are {images.dtype} {tuple(images.shape)}, expected (N, 28, 28), "
+                         "uint8 or floats from 0 to 1")
+    return (255 * images).round().to(torch.uint8) if is_unit_scale else images
 
 
 def deskew(images):
@@ -223,30 +219,18 @@ def affine_matrix(angle, shift_x, shift_y, scale, shear):
     return torch.cat([matrix, -matrix @ shift], dim=2)
 
 
-AUGMENTATIONS = dict(  # what a recipe's augment may have: the highest strength, its unit
-    rotate=(180, "degrees"), shear=(80, "degrees"), shift=(28, "pixels"),
-    scale=(0.99, "a fraction"), thickness=(1, "pixels"), brightness=(1, "a fraction of white"),
-    contrast=(1, "a fraction"), noise=(1, "a fraction of white"), p=(1, "a probability"),
-    nearest=(1, "True or False"))
+AUGMENTATIONS = dict(  # what a step of a recipe's augment may have, and the highest strength
+    rotate=180, shear=80,  # degrees
+    shift=28, thickness=1,  # pixels
+    scale=0.99, contrast=1,  # fractions
+    brightness=1, noise=1,  # fractions of white
+    p=1,  # the share of images that the step changes
+    nearest=1)  # True or False
 
 
 def steps_of(augment):
     """The steps of a recipe's augment, which is a list of dicts or a dict for a single step."""
-    return [augment] if isinstance(augment, dict) else augment
-
-
-def check_augment(augment):
-    """Yield what is wrong: a name that AUGMENTATIONS does not have, a strength out of bounds."""
-    steps = steps_of(augment)
-    if not isinstance(steps, list) or not all(isinstance(step, dict) for step in steps):
-        yield f"augment is {augment!r}, expected a dict or a list of dicts"
-        return
-    for name, strength in [item for step in steps for item in step.items()]:
-        most, unit = AUGMENTATIONS.get(name, (0, ""))
-        if not unit:
-            yield f"augment has {name!r}, expected any of {', '.join(AUGMENTATIONS)}"
-        elif not isinstance(strength, (int, float)) or not 0 <= strength <= most:
-            yield f"augment: {name} is {strength!r}, expected 0 to {most} ({unit})"
+    return augment if isinstance(augment, list) else [augment]
 
 
 def draw_affine(n, augment, generator):
@@ -288,25 +272,38 @@ def warp(images, thetas, mode="bilinear"):
 
 def draw_step(n, step, generator):
     """Random numbers for n images and one dict of `augment`: matrices (n, 2, 3), or None if nothing
-    is to be moved, and the other changes' strengths {name: (n,)}. A number is uniform within
-    ± step[name], that for noise between 0 and 255 × step["noise"]. With p=0.5 about half of the
-    images are left as they are."""
-    def uniform():
-        return 2 * torch.rand(n, generator=generator) - 1
-
+    is to be moved, and the other changes' strengths {name: (n,)}, uniform within ± step[name], that
+    for noise between 0 and 255 × step["noise"]. With p=0.5 about half of them change nothing."""
     left = torch.zeros(n, dtype=torch.bool)
     if "p" in step:
         left = torch.rand(n, generator=generator) >= step["p"]
     thetas = draw_affine(n, step, generator)
     if thetas is not None:
         thetas[left] = torch.eye(2, 3)
-    strengths = {name: step[name] * uniform() for name in ("thickness", "brightness", "contrast")
-                 if step.get(name)}
+    strengths = {}
+    for name in ("thickness", "brightness", "contrast"):
+        if step.get(name):
+            draws = 2 * torch.rand(n, generator=generator) - 1
+            strengths[name] = step[name] * draws
     if step.get("noise"):
         strengths["noise"] = 255 * step["noise"] * torch.rand(n, generator=generator)
     for values in strengths.values():
         values[left] = 0
     return thetas, strengths
+
+
+def change_pixels(images, strengths, generator):
+    """Float images (B, 1, 28, 28) on 0..255, changed by strengths {name: (B, 1, 1, 1)}."""
+    if "thickness" in strengths:
+        images = change_thickness(images, strengths["thickness"])
+    if "contrast" in strengths:  # then brightness, as Albumentations' RandomBrightnessContrast
+        images = (1 + strengths["contrast"]) * images
+    if "brightness" in strengths:
+        images = images + 255 * strengths["brightness"]
+    if "noise" in strengths:
+        noise = torch.randn(images.shape, generator=generator).to(images.device)
+        images = images + strengths["noise"] * noise
+    return images.clamp(0, 255)
 
 
 def batches(images, labels, batch_size, generator, augment):
@@ -316,12 +313,12 @@ def batches(images, labels, batch_size, generator, augment):
     depend on its seed alone, not on the device or dropout.
 
     augment: a dict of strengths, or a list of such dicts, one step after the other. The affine
-    transforms of all steps come first, in a single resampling; torchvision resamples in each.
-    Pixels are mixed bilinearly, or, if any step has nearest=True, taken from the nearest, as
-    torchvision does where it is not told otherwise."""
+    transforms of all steps come first, in a single resampling, which mixes pixels bilinearly, or,
+    if any step has nearest=True, takes the nearest. torchvision resamples in each step."""
     n, device = len(images), images.device
     order = torch.randperm(n, generator=generator).to(device)
     steps = steps_of(augment)
+    mode = "nearest" if any(step.get("nearest") for step in steps) else "bilinear"
     thetas, changes = None, []
     for step in steps:
         matrices, strengths = draw_step(n, step, generator)
@@ -335,7 +332,6 @@ def batches(images, labels, batch_size, generator, augment):
         if strengths:
             changes.append({name: values.to(device) for name, values in strengths.items()})
 
-    mode = "nearest" if any(step.get("nearest") for step in steps) else "bilinear"
     for start in range(0, n, batch_size):
         part = slice(start, start + batch_size)
         batch = images.index_select(0, order[part])  # images[order[part]], but faster
@@ -344,16 +340,7 @@ def batches(images, labels, batch_size, generator, augment):
             batch = warp(batch, thetas[part], mode)
         for change in changes:
             change = {name: values[part].view(-1, 1, 1, 1) for name, values in change.items()}
-            if "thickness" in change:
-                batch = change_thickness(batch, change["thickness"])
-            if "contrast" in change:  # then brightness, as Albumentations' RandomBrightnessContrast
-                batch = (1 + change["contrast"]) * batch
-            if "brightness" in change:
-                batch = batch + 255 * change["brightness"]
-            if "noise" in change:
-                noise = torch.randn(batch.shape, generator=generator).to(device)
-                batch = batch + change["noise"] * noise
-            batch = batch.clamp(0, 255)
+            batch = change_pixels(batch, change, generator)
         yield normalise(batch), labels[order[part]]
 
 
@@ -397,12 +384,13 @@ class Muon(torch.optim.Optimizer):
 def orthogonal(matrix):
     """About the nearest matrix with orthogonal rows or columns: five Newton-Schulz steps with
     Keller Jordan's coefficients, which bring all but tiny singular values to about 1."""
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
-    wide = wide / (wide.norm() + 1e-7)
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonal(matrix.T).T
+    matrix = matrix / (matrix.norm() + 1e-7)
     for _ in range(5):
-        square = wide @ wide.T
-        wide = 3.4445 * wide + (-4.7750 * square + 2.0315 * square @ square) @ wide
-    return wide if matrix.shape[0] <= matrix.shape[1] else wide.T
+        square = matrix @ matrix.T
+        matrix = 3.4445 * matrix + (-4.7750 * square + 2.0315 * square @ square) @ matrix
+    return matrix
 
 
 class ByEpoch(torch.optim.lr_scheduler.LRScheduler):
@@ -451,26 +439,24 @@ def predict(net, images, recipe):
 
 
 # ---- receptive field ---------------------------------------------------------------------------
-def reach(net, height, width):
-    """What each layer of `net` gets to see of images with a row or a column of NaN, which spreads
-    to whatever these pixels reach: a list of (module, bool (height + width, ...)), in the order in
-    which they run; last is (net, that of the logits). Image r has row r, image height + c column c.
-    The list ends where the net cannot run at that size."""
-    images = torch.zeros(height + width, 1, height, width, dtype=next(net.parameters()).dtype)
-    images[range(height), 0, range(height)] = math.nan
-    images[range(height, height + width), 0, :, range(width)] = math.nan
-    reached = []
+def reach(net, lines):
+    """What each layer of `net` gets to see of images with lines of NaN, which spreads to whatever
+    these pixels reach: {(number, layer): bool (N, ...)}, in the order in which the layers run; the
+    last is the net itself. What cannot run at that size is left out. lines: bool (N, side, side)"""
+    images = torch.zeros(lines.shape, dtype=next(net.parameters()).dtype)
+    images = images.masked_fill(lines, math.nan).unsqueeze(1)
+    reached = {}
 
-    def look(module, _, output):
+    def look(layer, _, output):
         if isinstance(output, torch.Tensor) and len(output) == len(images):
-            reached.append((module, output.isnan()))
+            reached[len(reached), layer] = output.isnan()
 
-    hooks = [module.register_forward_hook(look) for module in net.modules()
-             if module is net or not list(module.children())]
+    hooks = [layer.register_forward_hook(look) for layer in net.modules()
+             if layer is net or not list(layer.children())]
     try:
         net.eval()(images)
     except Exception:  # a linear layer has weights for 28×28 pixels alone, say
-        if height == width == 28:
+        if lines.shape[1] == 28:
             raise
     finally:
         for hook in hooks:
@@ -478,67 +464,65 @@ def reach(net, height, width):
     return reached
 
 
-def windows(reached, side):
-    """(first, sides), each (2, units): which rows and columns reached each unit of a layer, the
-    number of the first and how many. reached: bool (2 side, ...), from reach()."""
-    reached = reached.reshape(2, side, -1)  # rows or columns, which of them, unit
-    first = reached.int().argmax(dim=1)
-    last = side - 1 - reached.flip(1).int().argmax(dim=1)
-    return first, torch.where(reached.any(dim=1), last - first + 1, 0)
+def windows(reached):
+    """(first, sides), each (..., units): the number of the first line that reached a unit, and how
+    many did. reached: bool (..., lines, units)."""
+    first = reached.int().argmax(dim=-2)
+    last = reached.shape[-2] - 1 - reached.int().flip(-2).argmax(dim=-2)
+    return first, torch.where(reached.any(dim=-2), last - first + 1, 0)
 
 
-def without_edges(tall, wide):
-    """(side, jump) of the windows of a layer's units in the middle of 84 rows and of 84 columns,
-    which no edge clips; jump is the distance of a neighbour's window. "" for what is not the same
-    for all. tall, wide: from reach(), for 84×28 and for 28×84 pixels."""
-    rows, columns = tall[:84, :, :, tall.shape[3] // 2], wide[28:, :, wide.shape[2] // 2]
-    if rows.shape != columns.shape:
+def without_edges(reached):
+    """(side, jump) of the windows of a layer's units in the middle of 84×84 pixels, which no edge
+    clips; "" for what is not the same for all. reached: bool (84, channels, height, width), by row
+    and column 0, 1, ...: a unit on the diagonal sees as many of each."""
+    _, _, height, width = reached.shape
+    if height != width:
         return "", ""
-    middle = rows.shape[2] // 2
-    lines = torch.stack([rows, columns])[..., max(middle - 2, 0):middle + 3]
-    first, sides = (each.view(-1, lines.shape[3]) for each in windows(lines, 84))
-    inside = ((first > 0) & (first + sides < 84)).all(dim=0)
-    jumps = first[:, inside].diff(dim=1).unique().tolist()
-    side = sides[:, inside].max().item() if inside.any() else ""
+    middle = range(max(height // 2 - 2, 0), min(height // 2 + 3, height))
+    first, sides = windows(reached.any(dim=1)[:, middle, middle])
+    inside = (first > 0) & (first + sides < 84)
+    jumps = first[inside].diff().unique().tolist()
+    side = sides[inside].max().item() if inside.any() else ""
     return side, jumps[0] if len(jumps) == 1 else ""
 
 
 @torch.no_grad()
 def receptive_field(net):
     """What each layer of any net, on the CPU, sees of its 28×28 pixels: a list of dicts, in the
-    order in which the layers run. BatchNorm, activations and the like, which look at one pixel
-    each, are counted with the layer before.
+    order in which the layers run; last are the logits. BatchNorm, activations and the like, which
+    look at one pixel each, are counted with the layer before. All of it is measured: see reach().
 
     layer, kernel, stride, padding: as the module says, "" where it does not
     output: its shape without the batch
     window: side of the square of pixels that reaches one of its units, clipped to the image
     without_edges, jump: side and distance of the windows on an image without edges; "" for what is
         no map, cannot run on a larger image, or sees more of a larger image
-    parameters: each counted once
-
-    All of it is measured: see reach(). The net is left in eval mode. The last row is that of the
-    logits, with the parameters that belong to no layer."""
-    near, tall, wide = reach(net, 28, 28), reach(net, 84, 28), reach(net, 28, 84)
-    rows, counted, units = [], set(), 0
-    for number, (module, reached) in enumerate(near):
-        fresh = {id(p): p.numel() for p in module.parameters() if id(p) not in counted}
-        counted.update(fresh)
-        window = windows(reached, 28)[1].max().item()
-        looks = module is net or hasattr(module, "kernel_size") or isinstance(module, nn.Linear)
-        as_before = rows and window == rows[-1]["window"] and reached[0].numel() == units
-        if as_before and not looks:
-            rows[-1]["parameters"] += sum(fresh.values())
+    parameters: each counted once; with the logits those that belong to no layer"""
+    row, long_row = (torch.eye(side, dtype=torch.bool)[:, :, None].expand(side, side, side)
+                     for side in (28, 84))  # image i has row i
+    near = reach(net, torch.cat([row, row.transpose(1, 2)]))
+    far = reach(net, long_row | long_row.transpose(1, 2))
+    rows, counted = [], set()
+    for place, reached in near.items():
+        _, layer = place
+        fresh = set(layer.parameters()) - counted
+        counted |= fresh
+        parameters = sum(p.numel() for p in fresh)
+        _, sides = windows(reached.reshape(2, 28, -1))
+        window = sides.max().item()
+        looks = layer is net or hasattr(layer, "kernel_size") or isinstance(layer, nn.Linear)
+        before = (rows[-1]["window"], math.prod(rows[-1]["output"])) if rows else None
+        if before == (window, reached[0].numel()) and not looks:
+            rows[-1]["parameters"] += parameters
             continue
-        units = reached[0].numel()
-        side, jump = "", ""
-        runs = number < min(len(tall), len(wide)) and tall[number][0] is wide[number][0] is module
-        if runs and reached.dim() == 4 and tall[number][1].shape[2] > reached.shape[2]:
-            side, jump = without_edges(tall[number][1], wide[number][1])
+        grows = reached.dim() == 4 and place in far and far[place].shape[2] > reached.shape[2]
+        side, jump = without_edges(far[place]) if grows else ("", "")
         rows.append(dict(
-            layer="logits" if module is net else type(module).__name__,
-            kernel=getattr(module, "kernel_size", ""), stride=getattr(module, "stride", ""),
-            padding=getattr(module, "padding", ""), output=tuple(reached.shape[1:]), window=window,
-            without_edges=side, jump=jump, parameters=sum(fresh.values())))
+            layer="logits" if layer is net else type(layer).__name__,
+            kernel=getattr(layer, "kernel_size", ""), stride=getattr(layer, "stride", ""),
+            padding=getattr(layer, "padding", ""), output=tuple(reached.shape[1:]), window=window,
+            without_edges=side, jump=jump, parameters=parameters))
     return rows
 
 
@@ -571,32 +555,32 @@ def run_side_by_side(commands, at_once):
     (key, exit status, what it said on standard error) as each ends. Whatever ends the caller's
     loop, as Ctrl-C does, ends the processes."""
     env = os.environ | dict(OMP_NUM_THREADS="1", PYTHONIOENCODING="utf-8")
-    waiting, running = list(commands), {}
+    waiting, running = list(commands.items()), []
     try:
         while waiting or running:
-            while waiting and len(running) < at_once:
-                key = waiting.pop(0)
+            if waiting and len(running) < at_once:
+                key, command = waiting.pop(0)
                 said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")
-                running[key] = said, subprocess.Popen(commands[key], env=env, stderr=said,
-                                                      stdout=subprocess.DEVNULL)
+                process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=said)
+                running.append((key, process, said))
             time.sleep(0.1)
-            for key, (said, process) in list(running.items()):
-                if process.poll() is not None:
-                    del running[key]
-                    said.seek(0)
-                    yield key, process.returncode, said.read().strip()
+            for ended in [each for each in running if each[1].poll() is not None]:
+                running.remove(ended)
+                key, process, said = ended
+                said.seek(0)
+                yield key, process.returncode, said.read().strip()
     finally:
-        for _, process in running.values():
+        for _, process, _ in running:
             process.terminate()
-        for _, process in running.values():
+        for _, process, _ in running:
             process.wait()
 
 
 # ---- files of a run ----------------------------------------------------------------------------
 def write(path, data, needed=True):
     """Write bytes or str so that a kill at any moment leaves the old file or the new, never half of
-    one. Raises UserError naming it; one that a run can do without is not `needed`: that is a
-    warning, as when a spreadsheet has the old one open."""
+    one. Raises UserError; a warning will do for a file that is not `needed`, as when a spreadsheet
+    has the old one open."""
     part = Path(f"{path}.part")  # one that a kill leaves is replaced by the next
     try:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
@@ -610,8 +594,7 @@ def write(path, data, needed=True):
 
 
 def csv_text(rows, columns=None):
-    """A CSV file of dicts with the same keys, which become the header; columns: if there may be no
-    rows."""
+    """Dicts with the same keys as a CSV file. columns: the keys, where there may be no rows."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns or rows[0], lineterminator="\n")
     writer.writeheader()
@@ -657,11 +640,11 @@ def png(figure):
     return file.getvalue()
 
 
-def plot(title, xlabel, ylabel, lines):
-    """Figure with one line for each label in `lines`, a dict label -> (xs, ys)."""
+def plot(title, xlabel, ylabel, xs, lines):
+    """Figure with one line for each label in `lines`, a dict label -> ys."""
     figure = new_figure(figsize=(7, 4.5))
     axes = figure.add_subplot(title=title, xlabel=xlabel, ylabel=ylabel)
-    for label, (xs, ys) in lines.items():
+    for label, ys in lines.items():
         axes.plot(xs, ys, marker="." if len(xs) < 100 else "", label=label)
     axes.locator_params(axis="x", integer=True)
     axes.grid(alpha=0.3)
@@ -672,26 +655,27 @@ def plot(title, xlabel, ylabel, lines):
 def curves(rows, rates, title, recipe):
     """{file name: Figure}: accuracy and loss over epochs, learning rate over steps.
     rows: those of metrics.csv. rates: the learning rate of every step."""
-    values = {key: [row[key] for row in rows] for key in rows[0]}
-    epochs = values["epoch"]
-    judged = "val" if "val_acc" in values else "test"
-    changed = [words for key, words in (("augment", "augmented images"),
-                                        ("label_smoothing", "smoothed labels")) if recipe[key]]
+    epochs = [row["epoch"] for row in rows]
+    notes = dict(augment="augmented images", label_smoothing="smoothed labels")
+    changed = [words for key, words in notes.items() if recipe[key]]
     note = f" ({', '.join(changed)})" if changed else ""
-    accuracy, loss = {}, {}
-    for part, label in (("train", f"train{note}"), (judged, judged)):
-        percent, entropy = values[f"{part}_acc"], values[f"{part}_loss"]
-        accuracy[f"{part}: {percent[-1]:.2f}% at the end"] = epochs, percent
-        loss[f"{label}: {entropy[-1]:.4f} at the end"] = epochs, entropy
-    lowest = min(min(ys[1:] or ys) for _, ys in accuracy.values())  # epoch 1 may start below
-    accuracy[f"target: {TARGET}%"] = epochs, [TARGET] * len(epochs)
-    steps = {f"highest: {max(rates):.4g}": (range(1, len(rates) + 1), rates)}
-    figures = {"accuracy.png": plot(title, "epoch", "accuracy (%)", accuracy),
-               "loss.png": plot(title, "epoch", "loss (cross-entropy)", loss),
-               "learning_rate.png": plot(title, "step", "learning rate", steps)}
-    figures["accuracy.png"].axes[0].set_ylim(math.floor(min(lowest, 98.9)), 100)
-    log_axis(figures["loss.png"].axes[0])
-    return figures
+    judged = "val" if "val_acc" in rows[0] else "test"
+    accuracy, loss, lowest = {}, {}, 98.9
+    for part, words in (("train", note), (judged, "")):
+        percent = [row[f"{part}_acc"] for row in rows]
+        entropy = [row[f"{part}_loss"] for row in rows]
+        accuracy[f"{part}: {percent[-1]:.2f}% at the end"] = percent
+        loss[f"{part}{words}: {entropy[-1]:.4f} at the end"] = entropy
+        lowest = min(lowest, *(percent[1:] or percent))  # epoch 1 may start below
+    accuracy[f"target: {TARGET}%"] = [TARGET] * len(rows)
+
+    accuracy = plot(title, "epoch", "accuracy (%)", epochs, accuracy)
+    accuracy.axes[0].set_ylim(math.floor(lowest), 100)
+    loss = plot(title, "epoch", "loss (cross-entropy)", epochs, loss)
+    log_axis(loss.axes[0])
+    steps = range(1, len(rates) + 1)
+    rate = plot(title, "step", "learning rate", steps, {f"highest: {max(rates):.4g}": rates})
+    return {"accuracy.png": accuracy, "loss.png": loss, "learning_rate.png": rate}
 
 
 def log_axis(axes):

@@ -76,7 +76,7 @@ def test_mnist_is_in_data_beside_utils_or_where_the_user_says(tmp_path, monkeypa
     here.mkdir()
     Path("data").symlink_to("shared/mnist")  # of the current folder
     before = socket.getdefaulttimeout()
-    with pytest.raises(utils.UserError, match="failed:\n  no route\n") as error:
+    with pytest.raises(utils.UserError, match="failed:\n  OSError: no route\n") as error:
         utils.find_mnist()
     assert f"{here}/data/MNIST/raw/:" in str(error.value)
     assert socket.getdefaulttimeout() == before
@@ -181,13 +181,6 @@ def test_brightness_and_contrast_are_uniform_and_independent():
     is_uniform(drawn["brightness"], 0.3)
     is_uniform(drawn["contrast"], 0.1)
     assert abs(torch.corrcoef(torch.stack([*drawn.values()]))[0, 1]) < 0.03
-
-
-@pytest.mark.parametrize("wrong", [
-    dict(flip=1), dict(rotate=-1), dict(scale=1), dict(shift=math.nan), dict(shear="5"), 7, [7]])
-def test_unknown_or_impossible_strength_is_refused(wrong):
-    assert next(utils.check_augment(wrong)).startswith("augment")
-    assert not [*utils.check_augment(STRENGTHS)]
 
 
 def test_strokes_grow_to_the_most_and_shrink_to_the_least_of_each_2x2_pixels():
