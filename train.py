@@ -370,7 +370,7 @@ def keep_epoch(folder, state, settings, device):
             raise UserError(f"{part}_loss is {loss} in epoch {row['epoch']}: training diverged. "
                             "Try a lower learning rate.")
         words += [f"{part.title()} Loss: {loss:.4f}", f"{part.title()} Acc: {accuracy:.2f}%"]
-    words += [f"LR: {row['lr']:.6f}", f"{row['seconds']:.1f}s"]
+    words += [f"LR: {row['lr']:.5f}", f"{row['seconds']:.1f}s"]
     utils.save(folder / "last.pt", checkpoint(state, settings, device))
     utils.write(folder / "metrics.csv", utils.csv_text(state.rows), needed=False)
     print(" | ".join(words))

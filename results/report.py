@@ -204,15 +204,16 @@ def verdict(net):
 
 
 # ---- tables: nets ------------------------------------------------------------------------------
-COST = ("parameters", "kMAC", "time of 1 image, of 1,000 (Model 3: 1)")
+COST = ("parameters", "kMAC", "time of 1 image (Model 3: 1)", "of 1,000")
 
 
 def first_cells(path):
     """A link to a model file, as from a folder, and what the net costs, as table cells."""
     name, (parameters, macs) = path.relative_to(ROOT).as_posix(), cost(path)
-    times = [f"{float(row['image']):.1f}, {float(row['batch']):.1f}"
+    times = [(f"{float(row['image']):.1f}", f"{float(row['batch']):.1f}")
              for row in read("inference") if row["net"] == path.stem]
-    return [f"[{name}](../{name})", f"{parameters:,}", f"{macs / 1000:,.0f}", *(times or ["–"])]
+    image, batch = times[0] if times else ("–", "–")
+    return [f"[{name}](../{name})", f"{parameters:,}", f"{macs / 1000:,.0f}", image, batch]
 
 
 def results_table():

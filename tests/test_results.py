@@ -244,10 +244,10 @@ def test_the_tables_of_published_nets(monkeypatch):
         x1 | dict(net="X3", own=runs_of(*5 * [90]), reconstructed="yes")])
     *_, first, second, third = report.baselines_table().splitlines()
     assert [first, second] == [
-        "| [X1](x1.py), [somebody](https://a.b) | 1,234 | 568 | 0.4, 2.1 | 99.30 | – "
+        "| [X1](x1.py), [somebody](https://a.b) | 1,234 | 568 | 0.4 | 2.1 | 99.30 | – "
         "| 99.32 ± 0.11 % (n=5) | 99.20 to 99.50 | 99.60 ± 0.00 % (n=5) | 1 of 5 | 98.76, 98.80 "
         "| 3 s | pessimistic by 0.30 |",
-        "| [X2](x2.py), somebody | 1,234 | 568 | – | 99.20 | 99.10 | 99.00 ± 0.00 % (n=5) "
+        "| [X2](x2.py), somebody | 1,234 | 568 | – | – | 99.20 | 99.10 | 99.00 ± 0.00 % (n=5) "
         "| 99.00 to 99.00 | 99.60 ± 0.00 % (n=5) | 0 of 5 | –, 98.80 | 3 s | pessimistic by 0.40 |"]
     assert third.startswith("| [X3]") and third.endswith("| none: reconstructed |")
     assert report.counts_table().splitlines()[2:] == [
