@@ -93,7 +93,7 @@ def test_documents_and_pictures_are_current_and_tell_every_change():
     assert set(re.findall(r"<!-- table: changes: (.+?) -->", read("CHANGELOG.md"))) == sections
 
 
-def test_what_is_out_of_date_is_noticed(monkeypatch, capsys):
+def test_what_is_out_of_date_is_noticed():
     text, runs = read("results/README.md"), report.published("model3")
     stale = text.replace(f"| {report.spread(runs)} |", "| 99.99 % (n=1) |")
     assert stale != text == report.with_tables(stale)
@@ -101,9 +101,6 @@ def test_what_is_out_of_date_is_noticed(monkeypatch, capsys):
     before, line = figures.digest(figure), figure.axes[0].get_lines()[0]
     line.set_ydata([99.0, *list(line.get_ydata())[1:]])
     assert figures.digest(figure) != before == figures.drawn(ROOT / "results/model3/seeds.png")
-    monkeypatch.setattr("sys.argv", ["report.py", "--check"])
-    monkeypatch.setattr(report, "update", lambda check: ["README.md"] if check else [])
-    assert report.main() == 1 and capsys.readouterr().out == "out of date: README.md\n"
     with pytest.raises(KeyError, match="no such run"):
         report.with_tables("<!-- table: no such run -->\n<!-- end -->")
 
@@ -186,7 +183,10 @@ def test_nets_are_compared_image_by_image():
     assert report.beside(theirs[2:], ours) == report.beside(ours, ours) == "–"
 
 
-def test_seeds_that_hold_the_target_are_counted():
+def test_figures_of_runs_in_words():
+    runs = [dict(test_acc=accuracy, best=99.5) for accuracy in (99.0, 99.2, 99.7)]
+    assert report.spread(runs) == "99.30 ± 0.36 % (n=3)"
+    assert report.spread(runs[:1], "best") == "99.50 % (n=1)"
     good, bad = [99.0] * 10 + [99.5] * 5, [99.0] * 10 + [99.5, 99.39, 99.5, 99.5, 99.5]
     runs = [dict(params=7000, accuracy=accuracy, last5_min=min(accuracy[-5:]))
             for accuracy in (good, bad, good)]
@@ -195,12 +195,6 @@ def test_seeds_that_hold_the_target_are_counted():
     axes = figures.seeds("model3", runs).axes[0]
     assert axes.get_title(loc="left") == "model3.py, 7,000 parameters: 2 of 3 seeds hold 99.4 %"
     assert [list(line.get_ydata()) for line in axes.get_lines()] == [good, bad, good]
-
-
-def test_figures_of_runs_in_words():
-    runs = [dict(test_acc=accuracy, best=99.5) for accuracy in (99.0, 99.2, 99.7)]
-    assert report.spread(runs) == "99.30 ± 0.36 % (n=3)"
-    assert report.spread(runs[:1], "best") == "99.50 % (n=1)"
 
 
 @pytest.mark.parametrize("best, seeds, verdict", [
@@ -260,6 +254,18 @@ def test_the_tables_of_published_nets(monkeypatch):
         "| the published best epoch less ours | 2 | -0.35 | -0.40 (X2) | -0.30 (X1) |",
         "| standard deviation over seeds, last epoch | 2 | 0.05 | 0.00 (X2) | 0.11 (X1) |",
         "| Model 3's recipe less its own, last epoch | 2 | +0.22 | +0.11 (X2) | +0.33 (X1) |"]
+
+
+def test_the_leaderboard_has_small_nets_with_enough_runs_the_best_first(monkeypatch):
+    nets = dict(  # by Model 3's recipe, by their own
+        a=(runs_of(99.5, 99.5, 99.5), []), b=(runs_of(99.45, 99.55, 99.51), runs_of(*5 * [90.0])),
+        c=([], runs_of(*5 * [99.52])), d=(runs_of(99.9, 99.9), runs_of(*4 * [99.9])),  # too few
+        big=(runs_of(*5 * [99.9]), []), guess=([], runs_of(*5 * [99.9])))
+    monkeypatch.setattr(report, "all_nets", lambda: [
+        dict(path=ROOT / name, model3=model3, own=own, reconstructed=name == "guess")
+        for name, (model3, own) in nets.items()])
+    monkeypatch.setattr(report, "cost", lambda path: (8000 if path.name == "big" else 7999, 1))
+    assert re.findall(r"^\| \[(\w+)\]", report.leaderboard_table(), re.MULTILINE) == ["c", "b", "a"]
 
 
 def test_a_change_is_told_by_its_runs(results):
