@@ -83,7 +83,6 @@ function buildLayers() {
       ${isLast ? `<div class="names">${tenOf(name => `<span>${name}</span>`)}</div>` : ""}</div>`);
     layer.canvas = layer.section.querySelector("canvas");
     layer.mark = layer.section.querySelector(".mark");
-    layer.isVisible = true;
     const about = `Maps of layer ${title}, ${facts}, ${count(layer.parameters)} parameters`;
     layer.canvas.setAttribute("aria-label", about);
     listen(layer, number);
@@ -91,20 +90,8 @@ function buildLayers() {
   const bars = tenOf(digit => `<li><span>${digit}</span><i></i><span></span></li>`);
   const last = tile("softmax", "e<sup>logit</sup>, sum 1, %", `<ol id="bars">${bars}</ol>`);
   $("layers").replaceChildren(...layers.map(({ section }) => section), last, sumPanel);
-  watcher.disconnect();
-  layers.forEach(({ canvas }) => watcher.observe(canvas));
   arrange();
 }
-
-// Only what is on the screen is painted.
-const watcher = new IntersectionObserver(entries => {
-  for (const { target, isIntersecting } of entries) {
-    const layer = layers.find(({ canvas }) => canvas === target);
-    if (!layer) continue;
-    layer.isVisible = isIntersecting;
-    paintLayer(layer);
-  }
-}, { rootMargin: "100px" });
 
 function listen(layer, number) {
   const { canvas } = layer;
@@ -128,6 +115,7 @@ function enlarge(section) {
     each.querySelector("button").setAttribute("aria-pressed", isLarge);
   }
   arrange();
+  section.firstChild.scrollIntoView({ block: "nearest" });
 }
 
 // How the maps of each layer lie on its canvas: a pixel for a unit, one between maps, and the whole
@@ -136,7 +124,7 @@ function arrange() {
   for (const layer of layers) {
     const { channels, height, width } = sizeOf(layer);
     const isLarge = layer.section.classList.contains("large");
-    const mostHigh = isLarge ? Math.max(200, innerHeight - 170) : TILE;
+    const mostHigh = isLarge ? Math.max(200, innerHeight - 240) : TILE;
     const least = channels * height * width === 10 ? 10 : 1;  // the logits lie in a row
     layer.zoom = 0;
     for (let columns = least; columns <= channels; columns++) {
@@ -158,7 +146,7 @@ function arrange() {
       const [row, column] = placeIn(layer, { channel, y, x });
       return row * layer.wide + column;
     });
-    paintLayer({ ...layer, isVisible: true });
+    paintLayer(layer);
   }
   paintUnit();
 }
@@ -171,8 +159,8 @@ function placeIn(layer, { channel, y, x }) {
 }
 
 // A drawing without ink leaves maps without colour: what the biases alone make of it shows nothing.
-function paintLayer({ isVisible, image, to, places, canvas }) {
-  if (!isVisible || !image || state.maps.length === 0) return;
+function paintLayer({ image, to, places, canvas }) {
+  if (!image || state.maps.length === 0) return;
   const { data } = state.maps[to];
   const pixels = new Uint32Array(image.data.buffer);
   const most = data.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
@@ -337,7 +325,7 @@ function weightedSum(parts, bias, value) {
   const { channel, window, weights } = parts[chosen];
   const product = `${table(window)} × ${table(weights)} = ${shown(printed[chosen])}`;
   const full = `map ${channel + 1}: ${product}`;
-  const rest = `${signed(printed.at(-1))} bias = <b>${shown(value)}</b>`;
+  const rest = `<span>${signed(printed.at(-1))} bias</span> <span>= <b>${shown(value)}</b></span>`;
   if (parts.length === 1) return `${full} ${rest}`;
   const terms = parts.map((part, i) => `<button type="button" data-term="${i}" aria-pressed="${
     i === chosen}"><small>${part.channel + 1}</small> ${signed(printed[i])}</button>`);

@@ -242,7 +242,7 @@ function layersOf(net) {
 // What decided between two digits. The last layer of all three nets is linear in a number for each
 // channel: the difference of two logits is the sum of (weight for the one − weight for the other) ×
 // number, and of the biases' difference. Each number is the mean, or a weighted sum, of a map: a
-// part of it comes from each place. Returns { channels: [{ channel, part, map }], bias, before }.
+// part of it comes from each place. Returns { channels: [{ channel, part, map }], bias, size }.
 function reasons(net, maps, one, other) {
   const [{ kind, weight }, last] = net.operations.slice(-2);
   const [before, { data: numbers }] = maps.slice(-3);
@@ -255,7 +255,7 @@ function reasons(net, maps, one, other) {
     return { channel, part: pull(channel) * number, map };
   });
   const bias = last.bias ? last.bias[one] - last.bias[other] : 0;
-  return { channels, bias, before };
+  return { channels, bias, size: before };
 }
 
 // Whole numbers close to `parts` whose sum is `total`: each part is rounded; what is then missing
