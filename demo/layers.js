@@ -115,7 +115,7 @@ function enlarge(section) {
     each.querySelector("button").setAttribute("aria-pressed", isLarge);
   }
   arrange();
-  section.firstChild.scrollIntoView({ block: "nearest" });
+  section.firstChild.scrollIntoView();
 }
 
 // How the maps of each layer lie on its canvas: a pixel for a unit, one between maps, and the whole

@@ -569,8 +569,7 @@ TIMES = """() => {
 
 @pytest.mark.parametrize("slower, goal", [(1, 16), (4, 60)])
 def test_ink_at_once(browser, slower, goal):
-    """Medians of 50 moves of the pen. Listeners stand before and behind the page's own; the last
-    looks for the ink."""
+    """Medians of 50 moves of the pen. Listeners stand before and behind the page's own."""
     page = open_page(browser)
     page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", dict(rate=slower))
     page.evaluate(TIMES)
@@ -777,7 +776,7 @@ def test_field_and_answer_stay_in_sight(browser, width, height):
             for name in ("#seen", "#window", "#answer"):
                 box = page.locator(name).bounding_box()
                 assert -9 <= box["y"] and box["y"] + box["height"] <= height + 9, (name, layer)
-    tones = page.evaluate("(({ boxShadow, outlineColor }) => boxShadow + outlineColor)"
+    tones = page.evaluate("(style => style.boxShadow + style.outlineColor)"
                           "(getComputedStyle($('window')))")
     assert "rgb(0, 0, 0)" in tones and "rgb(255, 255, 255)" in tones
     assert page.complaints == []
