@@ -24,9 +24,7 @@ function readColours() {
   colours.between = pixel(page);
 }
 
-function mix(ground, colour, part) {
-  return ground.map((value, i) => value + part * (colour[i] - value));
-}
+const mix = (ground, colour, part) => ground.map((value, i) => value + part * (colour[i] - value));
 
 // A canvas of 28×28 whose pixel i has the red, green, blue and alpha of rgba(i).
 function image28(rgba, target = document.createElement("canvas")) {
@@ -141,9 +139,7 @@ function arrange() {
     layer.image = new ImageData(layer.wide, layer.high);
     // Where each unit lies in the image.
     layer.places = Uint32Array.from({ length: channels * height * width }, (_, i) => {
-      const channel = Math.floor(i / (height * width));
-      const y = Math.floor(i / width) % height, x = i % width;
-      const [row, column] = placeIn(layer, { channel, y, x });
+      const [row, column] = placeIn(layer, unitOf(layer, i));
       return row * layer.wide + column;
     });
     paintLayer(layer);
@@ -186,18 +182,23 @@ function unitAt(layer, event) {
   return isInside ? { channel, y, x } : null;
 }
 
+// A layer's unit number `i`, row by row, map by map.
+function unitOf(layer, i) {
+  const { height, width } = sizeOf(layer);
+  const row = Math.floor(i / width);
+  return { channel: Math.floor(row / height), y: row % height, x: i % width };
+}
+
 // Arrow keys go from unit to unit, and over a map's edge into the next map. Enter pins.
 function moveUnit(layer, number, event) {
-  const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-  const { channels, height, width } = sizeOf(layer);
+  const { channels, height, width } = sizeOf(layer), units = channels * height * width;
+  const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -width, ArrowDown: width };
   const from = state.unit?.layer === number ? state.unit : { channel: 0, y: 0, x: 0 };
   if (event.key === "Enter" || event.key === " ") {
     pin(number, from);
   } else if (moves[event.key]) {
-    const y = from.y + moves[event.key][0], x = from.x + moves[event.key][1];
-    const step = x >= width || y >= height ? 1 : x < 0 || y < 0 ? -1 : 0;
-    const channel = (from.channel + step + channels) % channels;
-    point(number, { channel, y: (y + height) % height, x: (x + width) % width });
+    const i = (from.channel * height + from.y) * width + from.x;
+    point(number, unitOf(layer, (i + moves[event.key] + units) % units));
   } else {
     return;
   }
@@ -253,11 +254,8 @@ function paintUnit() {
 // Put a frame around a window of units, each `zoom` pixels large.
 function frame(element, zoom, { left, right, top, bottom }) {
   element.hidden = false;
-  const { style } = element;
-  style.left = `${left * zoom}px`;
-  style.top = `${top * zoom}px`;
-  style.width = `${(right - left + 1) * zoom}px`;
-  style.height = `${(bottom - top + 1) * zoom}px`;
+  const places = { left, top, width: right - left + 1, height: bottom - top + 1 };
+  for (const [name, place] of Object.entries(places)) element.style[name] = `${place * zoom}px`;
 }
 
 // ---- the arithmetic of the pinned unit ----------------------------------------------------------
@@ -329,7 +327,7 @@ function weightedSum(parts, bias, value) {
   if (parts.length === 1) return `${full} ${rest}`;
   const terms = parts.map((part, i) => `<button type="button" data-term="${i}" aria-pressed="${
     i === chosen}"><small>${part.channel + 1}</small> ${signed(printed[i])}</button>`);
-  return `${full} <span class="terms">all maps: ${terms.join("")} ${rest}</span>`;
+  return `${full}; all maps: <span class="terms">${terms.join("")} ${rest}</span>`;
 }
 
 // A line for each kind of operation.

@@ -6,27 +6,22 @@ const count = number => number.toLocaleString("en");
 const percent = part => `${(100 * part).toFixed(1)} %`;
 const likeliest = numbers => numbers.indexOf(Math.max(...numbers));
 const COUNTS = "no one two three four five six seven eight nine".split(" ");
-const PERHAPS = 0.8;  // with less probability, two digits together are no answer
 const NO_DIGIT = "no digit, I think";
 
 // ---- the answer ---------------------------------------------------------------------------------
 
-// What 784 numbers are, by the chosen net and by what the other two say: { digit, text }. The digit
-// is null where there is none.
+// What 784 numbers are: { digit, text }. The chosen net says the digit, null where there is none;
+// all three decide whether to trust it, and what else it might be.
 function judge(pixels) {
-  const probabilities = {};
-  for (const model of Object.keys(NETS)) probabilities[model] = classify(pixels, model);
-  const own = probabilities[state.model];
+  const nets = Object.keys(NETS).map(model => classify(pixels, model));
+  const own = nets[state.model - 1];
   const digit = likeliest(own);
-  const { isDoubted, isStrange } = doubts(pixels, digit, probabilities);
-  const nets = Object.values(probabilities);
-  const means = own.map((_, each) => nets.reduce((sum, net) => sum + net[each], 0) / nets.length);
-  const other = likeliest(means.map((mean, each) => each === digit ? -1 : mean));
-  if (isStrange || (isDoubted && means[digit] + means[other] < PERHAPS)) {
-    return { digit: null, text: NO_DIGIT };
-  }
-  const text = isDoubted ? `${digit} or perhaps ${other}` : `${digit} ${percent(own[digit])}`;
-  return { digit, text };
+  const sure = trust(pixels, digit, nets);
+  if (sure < DOUBT.none) return { digit: null, text: NO_DIGIT };
+  if (sure > DOUBT.perhaps) return { digit, text: `${digit} ${percent(own[digit])}` };
+  const sums = own.map((_, each) => nets.reduce((sum, net) => sum + net[each], 0));
+  sums[digit] = 0;
+  return { digit, text: `${digit} or perhaps ${likeliest(sums)}` };
 }
 
 // The same for the whole drawing, which may hold several digits.
@@ -115,9 +110,7 @@ function reasonImage(map, { height, width }, most) {
 
 // ---- samples and nets ---------------------------------------------------------------------------
 
-function pixelsOf(digit) {
-  return Array.from(decode(digit.pixels, Uint8Array));
-}
+const pixelsOf = digit => Array.from(decode(digit.pixels, Uint8Array));
 
 // Say which digit of DIGITS is shown; null for the drawing.
 function show(digit) {
