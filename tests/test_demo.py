@@ -880,6 +880,12 @@ def test_for_everybody(browser, scheme, forced):
         for ground in (light["page"], light["sheet"]):
             contrast = max(light[name] / ground, ground / light[name])
             assert contrast >= (3 if name == "edge" else 4.5), name
+    one, two, chosen = (np.mean(Image.open(io.BytesIO(each.screenshot())).convert("L"))
+                        for each in page.locator("#models span").all())
+    assert abs(one - two) < 20 and abs(one - chosen) > 100  # as painted
+    system = page.evaluate("""(document.body.style.color = "Canvas",
+        getComputedStyle(document.body).color.match(/\\d+/g).map(Number))""")
+    assert (page.evaluate("colours.rgb.page") == system) == (forced == "active")
 
     stops = []
     for _ in range(12):
