@@ -30,7 +30,7 @@ brushes[1].setTransform(SMALL / SIDE, 0, 0, SMALL / SIDE, SMALL * BEYOND, SMALL 
 
 let hand = null;       // the stroke being drawn: { pointer: its id or "keyboard", stroke }
 const past = [];       // what undo() returns to: { strokes, loaded }
-let keyboardPen = null;  // its [x, y], once the canvas had the focus
+let keyboardPen = [SIDE / 2, SIDE / 2];
 
 // ---- strokes ------------------------------------------------------------------------------------
 
@@ -151,11 +151,7 @@ function showPen() {
   $("pen").style.top = `${100 * keyboardPen[1] / SIDE}%`;
 }
 
-drawing.addEventListener("focus", () => {
-  keyboardPen ??= [SIDE / 2, SIDE / 2];
-  showPen();
-});
-
+drawing.addEventListener("focus", showPen);
 drawing.addEventListener("blur", () => {
   $("pen").hidden = true;
   if (hand?.pointer === "keyboard") endStroke();

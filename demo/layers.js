@@ -24,9 +24,7 @@ function readColours() {
   colours.between = pixel(page);
 }
 
-function mix(ground, colour, part) {
-  return ground.map((value, i) => value + part * (colour[i] - value));
-}
+const mix = (ground, colour, part) => ground.map((value, i) => value + part * (colour[i] - value));
 
 // A canvas of 28×28 whose pixel i has the red, green, blue and alpha of rgba(i).
 function image28(rgba, target = document.createElement("canvas")) {
@@ -83,7 +81,6 @@ function buildLayers() {
       ${isLast ? `<div class="names">${tenOf(name => `<span>${name}</span>`)}</div>` : ""}</div>`);
     layer.canvas = layer.section.querySelector("canvas");
     layer.mark = layer.section.querySelector(".mark");
-    layer.isVisible = true;
     const about = `Maps of layer ${title}, ${facts}, ${count(layer.parameters)} parameters`;
     layer.canvas.setAttribute("aria-label", about);
     listen(layer, number);
@@ -91,20 +88,8 @@ function buildLayers() {
   const bars = tenOf(digit => `<li><span>${digit}</span><i></i><span></span></li>`);
   const last = tile("softmax", "e<sup>logit</sup>, sum 1, %", `<ol id="bars">${bars}</ol>`);
   $("layers").replaceChildren(...layers.map(({ section }) => section), last, sumPanel);
-  watcher.disconnect();
-  layers.forEach(({ canvas }) => watcher.observe(canvas));
   arrange();
 }
-
-// Only what is on the screen is painted.
-const watcher = new IntersectionObserver(entries => {
-  for (const { target, isIntersecting } of entries) {
-    const layer = layers.find(({ canvas }) => canvas === target);
-    if (!layer) continue;
-    layer.isVisible = isIntersecting;
-    paintLayer(layer);
-  }
-}, { rootMargin: "100px" });
 
 function listen(layer, number) {
   const { canvas } = layer;
@@ -128,6 +113,7 @@ function enlarge(section) {
     each.querySelector("button").setAttribute("aria-pressed", isLarge);
   }
   arrange();
+  section.firstChild.scrollIntoView();
 }
 
 // How the maps of each layer lie on its canvas: a pixel for a unit, one between maps, and the whole
@@ -136,7 +122,7 @@ function arrange() {
   for (const layer of layers) {
     const { channels, height, width } = sizeOf(layer);
     const isLarge = layer.section.classList.contains("large");
-    const mostHigh = isLarge ? Math.max(200, innerHeight - 170) : TILE;
+    const mostHigh = isLarge ? Math.max(200, innerHeight - 240) : TILE;
     const least = channels * height * width === 10 ? 10 : 1;  // the logits lie in a row
     layer.zoom = 0;
     for (let columns = least; columns <= channels; columns++) {
@@ -153,12 +139,10 @@ function arrange() {
     layer.image = new ImageData(layer.wide, layer.high);
     // Where each unit lies in the image.
     layer.places = Uint32Array.from({ length: channels * height * width }, (_, i) => {
-      const channel = Math.floor(i / (height * width));
-      const y = Math.floor(i / width) % height, x = i % width;
-      const [row, column] = placeIn(layer, { channel, y, x });
+      const [row, column] = placeIn(layer, unitOf(layer, i));
       return row * layer.wide + column;
     });
-    paintLayer({ ...layer, isVisible: true });
+    paintLayer(layer);
   }
   paintUnit();
 }
@@ -171,8 +155,8 @@ function placeIn(layer, { channel, y, x }) {
 }
 
 // A drawing without ink leaves maps without colour: what the biases alone make of it shows nothing.
-function paintLayer({ isVisible, image, to, places, canvas }) {
-  if (!isVisible || !image || state.maps.length === 0) return;
+function paintLayer({ image, to, places, canvas }) {
+  if (!image || state.maps.length === 0) return;
   const { data } = state.maps[to];
   const pixels = new Uint32Array(image.data.buffer);
   const most = data.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
@@ -198,18 +182,23 @@ function unitAt(layer, event) {
   return isInside ? { channel, y, x } : null;
 }
 
+// A layer's unit number `i`, row by row, map by map.
+function unitOf(layer, i) {
+  const { height, width } = sizeOf(layer);
+  const row = Math.floor(i / width);
+  return { channel: Math.floor(row / height), y: row % height, x: i % width };
+}
+
 // Arrow keys go from unit to unit, and over a map's edge into the next map. Enter pins.
 function moveUnit(layer, number, event) {
-  const moves = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-  const { channels, height, width } = sizeOf(layer);
+  const { channels, height, width } = sizeOf(layer), units = channels * height * width;
+  const moves = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -width, ArrowDown: width };
   const from = state.unit?.layer === number ? state.unit : { channel: 0, y: 0, x: 0 };
   if (event.key === "Enter" || event.key === " ") {
     pin(number, from);
   } else if (moves[event.key]) {
-    const y = from.y + moves[event.key][0], x = from.x + moves[event.key][1];
-    const step = x >= width || y >= height ? 1 : x < 0 || y < 0 ? -1 : 0;
-    const channel = (from.channel + step + channels) % channels;
-    point(number, { channel, y: (y + height) % height, x: (x + width) % width });
+    const i = (from.channel * height + from.y) * width + from.x;
+    point(number, unitOf(layer, (i + moves[event.key] + units) % units));
   } else {
     return;
   }
@@ -265,11 +254,8 @@ function paintUnit() {
 // Put a frame around a window of units, each `zoom` pixels large.
 function frame(element, zoom, { left, right, top, bottom }) {
   element.hidden = false;
-  const { style } = element;
-  style.left = `${left * zoom}px`;
-  style.top = `${top * zoom}px`;
-  style.width = `${(right - left + 1) * zoom}px`;
-  style.height = `${(bottom - top + 1) * zoom}px`;
+  const places = { left, top, width: right - left + 1, height: bottom - top + 1 };
+  for (const [name, place] of Object.entries(places)) element.style[name] = `${place * zoom}px`;
 }
 
 // ---- the arithmetic of the pinned unit ----------------------------------------------------------
@@ -337,11 +323,11 @@ function weightedSum(parts, bias, value) {
   const { channel, window, weights } = parts[chosen];
   const product = `${table(window)} × ${table(weights)} = ${shown(printed[chosen])}`;
   const full = `map ${channel + 1}: ${product}`;
-  const rest = `${signed(printed.at(-1))} bias = <b>${shown(value)}</b>`;
+  const rest = `<span>${signed(printed.at(-1))} bias</span> <span>= <b>${shown(value)}</b></span>`;
   if (parts.length === 1) return `${full} ${rest}`;
   const terms = parts.map((part, i) => `<button type="button" data-term="${i}" aria-pressed="${
     i === chosen}"><small>${part.channel + 1}</small> ${signed(printed[i])}</button>`);
-  return `${full} <span class="terms">all maps: ${terms.join("")} ${rest}</span>`;
+  return `${full}; all maps: <span class="terms">${terms.join("")} ${rest}</span>`;
 }
 
 // A line for each kind of operation.

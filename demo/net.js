@@ -110,8 +110,13 @@ Object.values(NETS).forEach(unpack);
 // operation's output. The last one holds the ten logits.
 function computeMaps(net, pixels) {
   const image = Float32Array.from(pixels, value => (value / 255 - MEAN) / STD);
-  const maps = [{ channels: 1, height: 28, width: 28, data: image }];
-  for (const step of net.operations) {
+  return run(net.operations, { channels: 1, height: 28, width: 28, data: image });
+}
+
+// A map, and each operation's output of the one before it.
+function run(operations, map) {
+  const maps = [map];
+  for (const step of operations) {
     const [channels, height = 1, width = 1] = step.shape;
     const output = { channels, height, width, data: new Float32Array(channels * height * width) };
     COMPUTE[step.kind](step, maps.at(-1), output);
@@ -242,7 +247,7 @@ function layersOf(net) {
 // What decided between two digits. The last layer of all three nets is linear in a number for each
 // channel: the difference of two logits is the sum of (weight for the one − weight for the other) ×
 // number, and of the biases' difference. Each number is the mean, or a weighted sum, of a map: a
-// part of it comes from each place. Returns { channels: [{ channel, part, map }], bias, before }.
+// part of it comes from each place. Returns { channels: [{ channel, part, map }], bias, size }.
 function reasons(net, maps, one, other) {
   const [{ kind, weight }, last] = net.operations.slice(-2);
   const [before, { data: numbers }] = maps.slice(-3);
@@ -255,7 +260,7 @@ function reasons(net, maps, one, other) {
     return { channel, part: pull(channel) * number, map };
   });
   const bias = last.bias ? last.bias[one] - last.bias[other] : 0;
-  return { channels, bias, before };
+  return { channels, bias, size: before };
 }
 
 // Whole numbers close to `parts` whose sum is `total`: each part is rounded; what is then missing
@@ -271,20 +276,16 @@ function addUp(parts, total) {
   return whole;
 }
 
-// Whether 784 numbers may not be the digit `answer`: results/doubt.py explains both reasons, and
-// chose the limits. probabilities: those of the three nets.
-function doubts(pixels, answer, probabilities) {
-  const agreement = Math.min(...Object.values(probabilities).map(each => each[answer]));
+// How sure one can be that 784 numbers are a digit, of which the nets say these probabilities: the
+// logit of a small net that results/doubt.py explains, and taught.
+function trust(pixels, answer, probabilities) {
   const operations = NETS[1].operations.slice(0, DOUBT.maps);
   const { channels, data } = computeMaps({ operations }, netInput(NETS[1], pixels)).at(-1);
   const size = data.length / channels;
   const maps = Array.from({ length: channels }, (_, i) => data.subarray(i * size, (i + 1) * size));
-  const sum = numbers => numbers.reduce((a, b) => a + b, 0);
-  const numbers = [...maps.map(map => sum(map) / size), ...maps.map(map => Math.max(...map))];
-  const apart = numbers.map((number, i) => number - DOUBT.means[answer][i]);
-  const square = sum(DOUBT.inverse.map((row, i) =>
-    apart[i] * sum(row.map((value, j) => value * apart[j]))));
-  const closeness = -Math.sqrt(square);
-  const isDoubted = closeness + DOUBT.weight * Math.log(agreement) < DOUBT.trust;
-  return { isDoubted, isStrange: isDoubted && closeness < DOUBT.closeness };
+  const means = maps.map(map => map.reduce((a, b) => a + b) / size);
+  const looks = run([DOUBT.looks], { data: [...means, ...maps.map(map => Math.max(...map))] })[1];
+  const distance = Math.hypot(...DOUBT.centres[answer].map((each, i) => each - looks.data[i]));
+  const logarithms = probabilities.flat().map(each => Math.max(DOUBT.least, Math.log(each)));
+  return run(DOUBT.operations, { data: [...logarithms, distance] }).at(-1).data[0];
 }

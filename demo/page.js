@@ -6,47 +6,37 @@ const count = number => number.toLocaleString("en");
 const percent = part => `${(100 * part).toFixed(1)} %`;
 const likeliest = numbers => numbers.indexOf(Math.max(...numbers));
 const COUNTS = "no one two three four five six seven eight nine".split(" ");
-const PERHAPS = 0.8;  // with less probability, two digits together are no answer
 const NO_DIGIT = "no digit, I think";
 
 // ---- the answer ---------------------------------------------------------------------------------
 
-// What 784 numbers are, by the chosen net and by what the other two say: { digit, text }. The digit
-// is null where there is none.
+// What 784 numbers are: { digit, text }. The chosen net says the digit, null where there is none;
+// all three decide whether to trust it, and what else it might be.
 function judge(pixels) {
-  const probabilities = {};
-  for (const model of Object.keys(NETS)) probabilities[model] = classify(pixels, model);
-  const own = probabilities[state.model];
+  const nets = Object.keys(NETS).map(model => classify(pixels, model));
+  const own = nets[state.model - 1];
   const digit = likeliest(own);
-  const { isDoubted, isStrange } = doubts(pixels, digit, probabilities);
-  const nets = Object.values(probabilities);
-  const means = own.map((_, each) => nets.reduce((sum, net) => sum + net[each], 0) / nets.length);
-  const other = likeliest(means.map((mean, each) => each === digit ? -1 : mean));
-  if (isStrange || (isDoubted && means[digit] + means[other] < PERHAPS)) {
-    return { digit: null, text: NO_DIGIT };
-  }
-  const text = isDoubted ? `${digit} or perhaps ${other}` : `${digit} ${percent(own[digit])}`;
-  return { digit, text };
+  const sure = trust(pixels, digit, nets);
+  if (sure < DOUBT.none) return { digit: null, text: NO_DIGIT };
+  if (sure > DOUBT.perhaps) return { digit, text: `${digit} ${percent(own[digit])}` };
+  const sums = own.map((_, each) => nets.reduce((sum, net) => sum + net[each], 0));
+  sums[digit] = 0;
+  return { digit, text: `${digit} or perhaps ${likeliest(sums)}` };
 }
 
 // The same for the whole drawing, which may hold several digits.
 function read() {
   if (state.empty) return "";
-  if (!state.loaded) {
-    const sure = pixels => Math.max(...classify(pixels, state.model));
-    const found = findDigits(inkOf(paper), sure);
-    if (found.length >= COUNTS.length) return NO_DIGIT;
-    if (found.length > 1) {
-      const digits = found.map(ink => judge(toMnist(ink)).digit);
-      if (digits.includes(null)) return NO_DIGIT;
-      return `${COUNTS[digits.length]} digits: ${digits.join("")}`;
-    }
-  }
-  return judge(state.pixels).text;
+  const sure = pixels => Math.max(...classify(pixels, state.model));
+  const found = state.loaded ? [] : findDigits(inkOf(paper), sure);
+  if (found.length < 2) return judge(state.pixels).text;
+  if (found.length >= COUNTS.length) return NO_DIGIT;
+  const digits = found.map(ink => judge(toMnist(ink)).digit);
+  return digits.includes(null) ? NO_DIGIT : `${COUNTS[digits.length]} digits: ${digits.join("")}`;
 }
 
 function paintAnswer(text) {
-  $("answer").textContent = text || "Draw a digit";
+  $("answer").textContent = text;
   $("answer").className = /^\d \d/.test(text) ? "" : "long";
   $("label").textContent = state.loaded ? `A test digit, labelled ${state.loaded.label}` : "";
 }
@@ -74,7 +64,7 @@ function paintWhy() {
   const logits = Array.from(state.maps.at(-1).data);
   const one = likeliest(logits);
   const other = likeliest(logits.map((value, digit) => digit === one ? -Infinity : value));
-  const { channels, bias, before } = reasons(NETS[state.model], state.maps, one, other);
+  const { channels, bias, size } = reasons(NETS[state.model], state.maps, one, other);
   channels.sort((a, b) => Math.abs(b.part) - Math.abs(a.part));
   const first = channels.slice(0, 6), rest = channels.slice(6);
   const others = rest.reduce((sum, { part }) => sum + part, 0);
@@ -86,17 +76,21 @@ function paintWhy() {
   const why = $("answer").textContent.endsWith("%") ? "Why" : "The net by itself: why";
   $("why-title").textContent = `${why} ${one} and not ${other}?`;
   $("why-help").innerHTML = `Logit of ${one}: ${hundredths(high)}, of ${other}: ${hundredths(low)}.
-    The difference, <b>${hundredths(high - low)}</b>, is the sum of these, weight × number each:
-    <span class="positive">for ${one}</span>, <span class="negative">for ${other}</span>.
-    Maps (${before.height}×${before.width}) are stretched over the digit.`;
+    Their difference is a sum of weight × number, a map each: what is
+    <span class="positive">positive</span> speaks for ${one}, what is
+    <span class="negative">negative</span> for ${other}. The maps, of
+    ${size.height}×${size.width}, are stretched over the digit.`;
   const names = first.map(({ channel }) => `map ${channel + 1}`);
-  names.push(`the other ${rest.length}`, "biases");
+  names.push(`the other ${rest.length}`, "biases", "difference");
+  parts.push(high - low);
   parts.forEach((part, i) => {
     const item = document.createElement("li");
-    if (i < first.length) item.append(reasonImage(first[i].map, before, most));
+    if (i < first.length) item.append(reasonImage(first[i].map, size, most));
     const sign = part > 0 ? "positive" : "negative";
+    const isSum = i === parts.length - 1;
+    const before = isSum ? "= " : part < 0 ? "" : "+";
     item.insertAdjacentHTML("beforeend",
-      `<b class="${sign}">${part < 0 ? "" : "+"}${hundredths(part)}</b> <span>${names[i]}</span>`);
+      `<b class="${sign}">${before}${hundredths(part)}</b> <span>${names[i]}</span>`);
     $("why").append(item);
   });
 }
@@ -116,9 +110,7 @@ function reasonImage(map, { height, width }, most) {
 
 // ---- samples and nets ---------------------------------------------------------------------------
 
-function pixelsOf(digit) {
-  return Array.from(decode(digit.pixels, Uint8Array));
-}
+const pixelsOf = digit => Array.from(decode(digit.pixels, Uint8Array));
 
 // Say which digit of DIGITS is shown; null for the drawing.
 function show(digit) {
@@ -160,25 +152,33 @@ function sampleButton(digit, text) {
   return button;
 }
 
-function buildModels() {
-  for (const model of Object.keys(NETS)) {
-    const choice = document.createElement("label");
-    choice.className = "choice";
-    choice.innerHTML = `<input type="radio" name="model"><span>Model ${model}</span>`;
-    const input = choice.firstChild;
-    input.checked = Number(model) === state.model;
-    input.addEventListener("change", () => {
-      state.model = Number(model);
-      state.unit = null;
-      state.pinned = false;
-      state.maps = [];
-      buildLayers();
-      buildStrips();
-      update(true);
-    });
-    $("models").append(choice);
-  }
+// The drawing as the end of this page's address: of each stroke the thickness and the points; of a
+// test digit its number.
+function addressOf() {
+  if (state.loaded) return `#${state.loaded.index}`;
+  const texts = state.strokes.map(({ thickness, points }) => [thickness, ...points.flat()]);
+  return `#${texts.map(numbers => numbers.map(Math.round).join()).join(";")}`;
 }
+
+function showAddress() {
+  const text = location.hash.slice(1), texts = text.split(";");
+  const loaded = DIGITS.find(({ index }) => text === String(index)) ?? null;
+  const isDrawing = texts.every(each => /^\d+(,-?\d+,-?\d+)+$/.test(each));
+  if ((!loaded && !isDrawing) || location.hash === addressOf()) return;
+  const strokes = loaded ? [] : texts.map(each => ({
+    thickness: parseInt(each),
+    points: [...each.matchAll(/,(-?\d+),(-?\d+)/g)].map(([, x, y]) => [Number(x), Number(y)]),
+  }));
+  remember();
+  change({ strokes, loaded });
+}
+
+$("models").addEventListener("change", event => {
+  Object.assign(state, { model: Number(event.target.value), unit: null, pinned: false, maps: [] });
+  buildLayers();
+  buildStrips();
+  update(true);
+});
 
 // ---- everything anew ----------------------------------------------------------------------------
 
@@ -220,22 +220,28 @@ function rest() {
   paintAnswer(text);
   paintWhy();
   const { parameters } = NETS[state.model];
+  $("link").href = addressOf();
+  $("png").href = image28(i => [...Array(3).fill(state.pixels[i]), 255]).toDataURL();
   $("cost").textContent = `Model ${state.model}: ${count(parameters)} parameters, `
     + `${count(4 * parameters)} bytes; here ${state.milliseconds.toFixed(1)} ms a digit.`;
   if (!hand) $("announcement").textContent = text;
 }
 
+// At once, for a printer does not wait.
 function changeColours() {
   readColours();
   buildStrips();
   repaint();
-  update(true);
+  compute();
+  rest();
+  arrange();
 }
 
-changeColours();
-buildModels();
 buildLayers();
-for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {
+changeColours();
+showAddress();
+for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)", "print"]) {
   matchMedia(query).addEventListener("change", changeColours);
 }
 addEventListener("resize", arrange);
+addEventListener("hashchange", showAddress);

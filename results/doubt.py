@@ -1,17 +1,16 @@
 """When the page says that a drawing is no digit: python results/doubt.py
 
-Writes doubt.json, the numbers of the rule, which demo/export.py hands to the page; and doubt.csv,
-what the rule does to digits and to other shapes at several thresholds. Drawings are made as on the
-page: strokes of a round pen. Digits are MNIST's, traced. Shapes are in shapes.json: those to choose
-with, others to report on, and the last, measured once on the page. Needs three minutes.
+Writes doubt.json, a small net that demo/export.py hands to the page, and doubt.csv, what it does
+to digits and to other shapes at several limits. Drawings are made as on the page: strokes of a
+round pen. Digits are MNIST's, traced. Shapes are in shapes.json: those to choose with, and those to
+report on, drawn when the rule was settled. Needs five minutes.
 
-The rule doubts a drawing if the sum of two numbers, each on its own scale, is lower than for all
-but a few of the training digits that are read right:
-    agreement   the logarithm of the least probability that any of the three nets gives the answer
-    closeness   minus the Mahalanobis distance from the answer's class in 32 numbers: the mean and
-                the largest of each of the 16 maps of Model 1's layer 5. The last layers force any
-                drawing into one of ten classes; in the middle a net still tells how it looks
-A doubted drawing is no digit if its closeness alone is so low, else perhaps one of two digits."""
+The net gets 31 numbers of a drawing, and its logit is the trust in it:
+    logarithms  of the probabilities that the three nets give to the ten digits
+    distance    Mahalanobis', from the answer's class in 32 numbers: the mean and the largest of
+                each of the 16 maps of Model 1's layer 5. The last layers force any drawing into one
+                of ten classes; in the middle a net still tells how it looks
+It was taught on traced training digits, and on drawings that are none: made() makes them."""
 
 import json
 import sys
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 from report import ROOT
+from torch import nn
 
 import utils
 
@@ -28,11 +28,13 @@ import export  # noqa: E402
 import picture  # noqa: E402
 import predict  # noqa: E402
 
-FIT, THRESHOLD, REPORTED = 6000, 3000, 1000  # traced digits: training, other training, test
+FIT, LIMIT = 6000, 3000  # traced training digits: to teach with, to take the limits from
+TEST = slice(3000, 4000)  # test digits to report on
 MAPS = 8  # of Model 1's operations, so many lead to the 32 numbers: up to layer 5's ReLU
+LEAST = -15  # of the logarithms
 MIRRORED = (2, 3, 4, 5, 6, 7, 9)  # the others are digits in a mirror, too
-BUDGETS = 0.005, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05  # of right digits, doubted
-CHOSEN = 0.025  # the least that doubts three of four of the shapes to choose with
+BUDGETS = 0.005, 0.01, 0.0125, 0.015, 0.02, 0.03, 0.04, 0.05  # of right digits, doubted
+PERHAPS, NONE = 0.0125, 0.005  # those that the page uses: perhaps another digit; no digit
 
 
 # ---- drawings: lists of strokes, lists of points (x, y) in a unit square -----------------------
@@ -98,115 +100,155 @@ def trace(digit, zoom=3):
     return strokes
 
 
-def draw(strokes, pen=40):
-    """The strokes on the page's canvas of 560 pixels, here 280: a Pillow image, ink dark."""
+def made(traced, labels, rng):
+    """For each traced digit a drawing that is none: the digit mirrored or turned by a quarter, or
+    strokes at random."""
+    drawings = []
+    for strokes, label in zip(traced, labels):
+        kind = rng.integers(4)
+        if kind == 0 and label in MIRRORED:
+            drawings.append(mirror(strokes))
+        elif kind == 1 and label not in (0, 8):
+            drawings.append([[(y, 1 - x) for x, y in stroke] for stroke in strokes])
+        else:
+            drawings.append([scrawl(rng) for _ in range(rng.integers(1, 4))])
+    return drawings
+
+
+def scrawl(rng):
+    """A stroke from one place to others at random; half of them have their corners cut off."""
+    points = rng.uniform(0.1, 0.9, (rng.integers(2, 9), 2))
+    for _ in range(3 * rng.integers(2)):
+        here, there = points[:-1], points[1:]
+        near, far = 0.75 * here + 0.25 * there, 0.25 * here + 0.75 * there
+        points = np.stack([near, far], axis=1).reshape(-1, 2)
+    return points.tolist()
+
+
+def pixels_of(strokes, size=1, pen=40):
+    """uint8 (28, 28) of a drawing, taken as one piece; size: the part of the canvas."""
     image = Image.new("L", (560, 560), 255)
     brush = ImageDraw.Draw(image)
     for stroke in strokes:
-        points = [(560 * x, 560 * y) for x, y in stroke]
+        points = [(560 * size * x, 560 * size * y) for x, y in stroke]
         brush.line(points, 0, pen, joint="curve")
         for x, y in (points[0], points[-1]):
             brush.ellipse((x - pen / 2, y - pen / 2, x + pen / 2, y + pen / 2), 0)
-    return image.resize((280, 280), Image.Resampling.BOX)
+    ink = 1 - np.asarray(image.resize((280, 280), Image.Resampling.BOX)) / 255
+    y, x = np.nonzero(ink > 0.5)
+    return picture.to_mnist(ink[y.min():y.max() + 1, x.min():x.max() + 1])
+
+
+def prepared(drawings, rng=None):
+    """uint8 (N, 28, 28) of drawings; with rng, of any size and pen."""
+    sizes = [(1, 40) if rng is None else (rng.uniform(0.4, 1), round(rng.uniform(20, 60)))
+             for _ in drawings]
+    return np.array([pixels_of(strokes, *each) for strokes, each in zip(drawings, sizes)])
 
 
 # ---- the rule ----------------------------------------------------------------------------------
 def looks(pixels):
-    """Of uint8 (N, 28, 28): the three nets' probabilities (3, N, 10), the 32 numbers (N, 32)."""
-    images = torch.from_numpy(pixels)
-    probabilities = []
+    """Of uint8 (N, 28, 28): the logarithms of the three nets' probabilities (N, 30), the 32 numbers
+    (N, 32)."""
+    images, logarithms = torch.from_numpy(pixels), []
     for model in ("1", "2", "3"):
         net, recipe = predict.load_net(model)
-        probabilities.append(utils.predict(net, images, recipe).numpy())
+        logarithms.append(utils.predict(net, images, recipe).log().clamp(min=LEAST))
     net, recipe = predict.load_net("1")
-    steps = export.operations(net)[:MAPS]
-    seen = utils.normalise(utils.prepare(images, recipe).float()).unsqueeze(1)
-    with torch.no_grad():
-        maps = export.compute(steps, seen).view(len(images), 16, -1)
-    numbers = torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1).double().numpy()
-    return np.array(probabilities), numbers
+    steps, numbers = export.operations(net)[:MAPS], []
+    for part in utils.prepare(images, recipe).split(500):
+        maps = export.compute(steps, utils.normalise(part.float()).unsqueeze(1))
+        maps = maps.detach().view(len(part), 16, -1)
+        numbers.append(torch.cat([maps.mean(dim=2), maps.amax(dim=2)], dim=1))
+    return torch.cat(logarithms, dim=1).numpy(), torch.cat(numbers).double().numpy()
 
 
 def fit(numbers, labels):
-    """(means (10, 32) of the classes, the inverse of the covariance within them (32, 32))."""
+    """(a matrix (32, 32) that makes the covariance within the classes that of one unit in every
+    direction, the classes' means behind it (10, 32))."""
     means = np.array([numbers[labels == digit].mean(axis=0) for digit in range(10)])
     within = numbers - means[labels]
-    return means, np.linalg.inv(within.T @ within / len(within))
+    whiten = np.linalg.cholesky(np.linalg.inv(within.T @ within / len(within))).T
+    return whiten, means @ whiten.T
 
 
-def judge(pixels, means, inverse):
-    """Of uint8 (N, 28, 28): Model 3's answers, agreement and closeness, (N,) each."""
-    probabilities, numbers = looks(pixels)
-    answers = probabilities[2].argmax(axis=1)
-    agreement = np.log(probabilities[:, np.arange(len(answers)), answers].min(axis=0))
-    apart = numbers - means[answers]
-    return answers, agreement, -np.sqrt(np.einsum("ni,ij,nj->n", apart, inverse, apart))
+def inputs(pixels, whiten, centres):
+    """Of uint8 (N, 28, 28): Model 3's answers (N,), what the small net gets (N, 31)."""
+    logarithms, numbers = looks(pixels)
+    answers = logarithms[:, 20:].argmax(axis=1)
+    distances = np.linalg.norm(numbers @ whiten.T - centres[answers], axis=1)
+    return answers, torch.tensor(np.column_stack([logarithms, distances]), dtype=torch.float32)
 
 
-def scale(values):
-    """From their median down to what 2 % are below."""
-    return np.median(values) - np.quantile(values, 0.02)
+def teach(digits, others, epochs=15):
+    """A net that tells digits from other drawings, taught on their numbers (N, 31) each."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(31, 16), nn.ReLU(), nn.Linear(16, 1))
+    numbers = torch.cat([digits, others])
+    truth = torch.cat([torch.ones(len(digits), 1), torch.zeros(len(others), 1)])
+    loss = nn.BCEWithLogitsLoss(pos_weight=torch.tensor(len(others) / len(digits)))
+    optimizer = torch.optim.AdamW(net.parameters())
+    batches = [batch for _ in range(epochs) for batch in torch.randperm(len(numbers)).split(256)]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.01, total_steps=len(batches))
+    for batch in batches:
+        optimizer.zero_grad()
+        loss(net(numbers[batch]), truth[batch]).backward()
+        optimizer.step()
+        schedule.step()
+    return net
+
+
+def linear(weight, bias):
+    """An operation of demo/net.js."""
+    weight, bias = (np.round(each.tolist(), 4).ravel().tolist() for each in (weight, bias))
+    return dict(kind="linear", shape=[len(bias)], weight=weight, bias=bias)
 
 
 # ---- measuring it ------------------------------------------------------------------------------
-def prepared(drawings, rng=None):
-    """uint8 (N, 28, 28) of drawings, each taken as one piece; with rng, of any size and pen."""
-    result = []
-    for strokes in drawings:
-        pen = 40
-        if rng is not None:
-            size, pen = rng.uniform(0.4, 1), round(rng.uniform(20, 60))
-            strokes = [[(size * x, size * y) for x, y in stroke] for stroke in strokes]
-        ink = 1 - np.asarray(draw(strokes, pen)) / 255
-        y, x = np.nonzero(ink > 0.5)
-        result.append(picture.to_mnist(ink[y.min():y.max() + 1, x.min():x.max() + 1]))
-    return np.array(result)
-
-
 def main():
     rng = np.random.default_rng(0)
     images, labels = (each.numpy() for each in utils.load_mnist(utils.find_mnist(), train=True))
-    order = rng.permutation(len(images))[:FIT + THRESHOLD]
+    order = rng.permutation(len(images))[:FIT + LIMIT]
     images, labels = images[order], labels[order]
     traced = [trace(digit) for digit in images]
     drawn = prepared(traced, rng)
     # Fitted on the digits as they are, too: the page shows some of those.
-    _, numbers = looks(np.concatenate([drawn[:FIT], images[:FIT]]))
-    means, inverse = fit(numbers, np.tile(labels[:FIT], 2))
-    answers, *train = judge(drawn[FIT:], means, inverse)
-    train = [values[answers == labels[FIT:]] for values in train]
+    digits = np.concatenate([drawn[:FIT], images[:FIT]])
+    fitted = fit(looks(digits)[1], np.tile(labels[:FIT], 2))
+    others = prepared(made(traced[:FIT // 2], labels[:FIT // 2], rng), rng)
+    net = teach(inputs(digits, *fitted)[1], inputs(others, *fitted)[1])
 
-    tests, test_labels = (each.numpy()[:REPORTED] for each in
+    def trust(pixels, labels=None):
+        """The net's logits; with labels, of the digits that are read right."""
+        answers, numbers = inputs(pixels, *fitted)
+        logits = net(numbers).detach().numpy()[:, 0]
+        return logits if labels is None else logits[answers == labels]
+
+    tests, test_labels = (each.numpy()[TEST] for each in
                           utils.load_mnist(utils.find_mnist(), train=False))
     test_traced = [trace(digit) for digit in tests]
     groups = {}
-    for part, strokes, digits, each in (("choose", traced, labels, 3),
-                                        ("report", test_traced, test_labels, 2)):
-        others = [*shapes(part).values()]
+    for part, strokes, truth, each in (("choose", traced[FIT:], labels[FIT:], 6),
+                                       ("report", test_traced, test_labels, 2)):
+        drawings = [*shapes(part).values()]
         for digit in MIRRORED:
-            others += [mirror(strokes[i]) for i in np.nonzero(digits == digit)[0][:each]]
-        groups[f"{part}: other shapes"] = judge(prepared(others), means, inverse)[1:]
-    for name, pixels in (("traced test digits, right", prepared(test_traced)),
-                         ("test digits, right", tests)):
-        answers, *values = judge(pixels, means, inverse)
-        groups[name] = [each[answers == test_labels] for each in values]
+            drawings += [mirror(strokes[i]) for i in np.nonzero(truth == digit)[0][:each]]
+        groups[f"{part}: other shapes"] = trust(prepared(drawings))
+    groups["traced test digits, right"] = trust(prepared(test_traced), test_labels)
+    groups["test digits, right"] = trust(tests, test_labels)
 
-    # Trust in closeness's own scale: closeness + weight * agreement.
-    weight = round(scale(train[1]) / scale(train[0]), 3)
-    rows = []
-    for budget in BUDGETS:
-        limit = round(np.quantile(train[1] + weight * train[0], budget), 2)
-        rows.append({"right training digits (%)": round(100 * budget, 2), "trust below": limit})
-        for name, (agreement, closeness) in groups.items():
-            doubted = closeness + weight * agreement < limit
-            rows[-1][f"{name} (%, of {len(doubted)})"] = round(100 * doubted.mean(), 1)
-        if budget == CHOSEN:
-            rule = dict(weight=weight, trust=limit,
-                        closeness=round(np.quantile(train[1], budget), 2))
+    right = trust(drawn[FIT:], labels[FIT:])
+    limits = {budget: round(float(np.quantile(right, budget)), 2) for budget in BUDGETS}
+    rows = [{"right training digits (%)": 100 * budget, "trust below": limit}
+            | {f"{name} (%, of {len(values)})": round(100 * (values < limit).mean(), 1)
+               for name, values in groups.items()} for budget, limit in limits.items()]
     folder = ROOT / "results"
     utils.write(folder / "doubt.csv", utils.csv_text(rows))
-    rule |= dict(maps=MAPS, means=means.round(4).tolist(),
-                inverse=[[float(f"{value:.5g}") for value in row] for row in inverse])
+    whiten, centres = fitted
+    rule = dict(perhaps=limits[PERHAPS], none=limits[NONE], least=LEAST, maps=MAPS,
+                looks=linear(whiten, np.zeros(32)), centres=centres.round(4).tolist(), operations=[
+                    linear(net[0].weight, net[0].bias), dict(kind="relu", shape=[16]),
+                    linear(net[2].weight, net[2].bias)])
     utils.write(folder / "doubt.json", json.dumps(rule) + "\n")
 
 

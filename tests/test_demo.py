@@ -17,7 +17,7 @@ import doubt
 import numpy as np
 import pytest
 import torch
-from conftest import DIGITS, ROOT, table
+from conftest import DIGITS, ROOT, environment, table
 from PIL import Image, ImageDraw, ImageFilter
 from torch import nn
 
@@ -29,6 +29,7 @@ import picture  # noqa: E402
 import predict  # noqa: E402
 
 MODELS = ("1", "2", "3")
+PAGE = (ROOT / "demo" / "index.html").as_uri()
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 PUBLISHED = functools.cache(predict.load_net)  # (net, recipe) of a model's published seed 0
 STROKES = [  # the ten digits as a pen draws them: points (x, y) in a unit square
@@ -363,6 +364,9 @@ def test_weights_js_is_current(mnist):
 
 
 # ---- the page, in a browser --------------------------------------------------------------------
+WIDE = dict(width=1280, height=900)
+
+
 @pytest.fixture(scope="module")
 def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -375,60 +379,47 @@ def browser():
         browser.close()
 
 
-def open_page(browser, **options):
-    page = browser.new_page(**options)
+def open_page(browser, address="", **options):
+    page = browser.new_page(**dict(viewport=WIDE) | options)
     page.complaints = []
     page.on("console", lambda message: page.complaints.append(message.text))
     page.on("pageerror", lambda error: page.complaints.append(str(error)))
     page.on("request", lambda request: request.url.startswith(("file:", "data:"))
             or page.complaints.append(request.url))
-    page.goto((ROOT / "demo" / "index.html").as_uri())
-    page.wait_for_function("state.maps.length > 0")
+    page.goto(PAGE + address)
     return page
 
 
-@pytest.fixture(scope="module")
-def page(browser):
-    page = open_page(browser, viewport=dict(width=1280, height=900))
+@pytest.fixture(scope="module", params=["chromium", "firefox"])
+def page(request, tmp_path_factory):
+    """The page in either browser, shared by tests that leave any model and drawing behind."""
+    if request.param == "chromium":
+        page = open_page(request.getfixturevalue("browser"))
+    else:
+        firefox = pytest.importorskip("firefox", reason="websocket-client is not installed")
+        path = next(filter(None, map(shutil.which, ("firefox-esr", "firefox"))), None)
+        if path is None:
+            pytest.skip("no Firefox is on the PATH")
+        folder = tmp_path_factory.mktemp("profile")
+        page = firefox.Firefox(path, folder, environment() | dict(HOME=str(folder)), PAGE, **WIDE)
     yield page
+    page.close()
     assert page.complaints == []  # neither errors nor requests in all that the tests did
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_page_computes_what_torch_does(page, test_set, model):
-    images = test_set[0][:100]
-    net, recipe = PUBLISHED(model)
-    got = page.evaluate("""([digits, model]) => digits.map(digit =>
-        [performance.now(), classify(digit, model), performance.now()])""",
-                        [images.view(-1, 784).tolist(), int(model)])
-    began, answers, ended = zip(*got)
-    torch.testing.assert_close(torch.tensor(answers), utils.predict(net, images, recipe),
-                               rtol=0, atol=1e-4)
-    assert min(np.subtract(ended, began)) < 16  # milliseconds
-
-
-@pytest.mark.parametrize("preparation", ["upright", "deskew"])
-def test_the_page_sets_digits_upright_as_utils_does(page, test_set, preparation):
+@pytest.mark.parametrize("name", [*MODELS, "plain", "depthwise", "shared"])
+def test_the_page_computes_what_torch_does(page, test_set, name):
+    """Each preparation, too, and other nets than those of weights.js."""
+    net, recipe = PUBLISHED(name) if name in MODELS else (net_named(name), dict(deskew=False))
+    steps = None if name in MODELS else dict(operations=export.packed(net), preparation="none")
     images = test_set[0][:100].clone()
     images[0], images[1] = 0, images[1] // 4  # nothing; pale ink
-    got = page.evaluate("([name, digits]) => digits.map({ upright, deskew }[name])",
-                        [preparation, images.view(-1, 784).tolist()])
-    expected = utils.prepare(images, {preparation: True}).view(-1, 784).int()
-    apart = (torch.tensor(got) - expected).abs()
-    assert apart.max() <= 1  # torch computes in 32 bits, so now and then another way to round
-    assert (apart > 0).sum() < 10
-
-
-@pytest.mark.parametrize("name", ["plain", "depthwise", "shared"])
-def test_the_engine_computes_other_nets_too(page, name):
-    net = net_named(name)
-    images = torch.randint(256, (5, 28, 28), dtype=torch.uint8)
-    steps = dict(operations=export.packed(net), preparation="none")
-    got = page.evaluate("""([net, digits]) => {
-        unpack(net);
-        return digits.map(digit => softmax(computeMaps(net, digit).at(-1).data));
-    }""", [steps, images.view(-1, 784).tolist()])
-    torch.testing.assert_close(torch.tensor(got), utils.predict(net, images, dict(deskew=False)),
+    got = page.evaluate("""([digits, name, net]) => {
+        if (net) unpack(net);
+        Object.defineProperty(NETS, "it", { value: net ?? NETS[name], configurable: true });
+        return digits.map(digit => classify(digit, "it"));
+    }""", [images.view(-1, 784).tolist(), name, steps])
+    torch.testing.assert_close(torch.tensor(got), utils.predict(net, images, recipe),
                                rtol=0, atol=1e-4)
 
 
@@ -454,24 +445,74 @@ def test_receptive_fields_are_what_really_reaches_a_unit(page, name):
 
 
 # ---- the hand ----------------------------------------------------------------------------------
-def draw_by_mouse(page, strokes):
-    """Strokes, lists of points in a unit square, after Clear; or digits of STROKES side by side."""
+def texts_of(page, selector):
+    return page.evaluate("selector => [...document.querySelectorAll(selector)]"
+                         ".map(each => each.innerText)", selector)
+
+
+def text_of(page, selector):
+    return texts_of(page, selector)[0]
+
+
+def box_of(page, selector, index=0):
+    """Left, top, width and height of an element, after scrolling to it where it is not in sight."""
+    return page.evaluate("""([selector, index]) => {
+        const element = document.querySelectorAll(selector)[index];
+        const top = element.getBoundingClientRect().top;
+        if (top < 150 || top > innerHeight - 300) element.scrollIntoView({ block: "center" });
+        const box = element.getBoundingClientRect();
+        return [box.left, box.top, box.width, box.height];
+    }""", [selector, index])
+
+
+def tap(page, x, y, button="left"):
+    page.mouse.move(x, y)
+    page.mouse.down(button=button)
+    page.mouse.up(button=button)
+    settle(page)
+
+
+def click(page, selector, index=0, at=None):
+    """Click the middle of an element, or a place that many pixels from its corner."""
+    left, top, width, height = box_of(page, selector, index)
+    x, y = at or (width / 2, height / 2)
+    tap(page, left + x, top + y)
+
+
+def touch(page, *steps):
+    """Fingers on the screen: a step has the place (x, y) of each one that touches."""
+    if hasattr(page, "touch"):
+        page.touch(*steps)
+        return
+    session = page.context.new_cdp_session(page)
+    for before, now in zip([(), *steps], steps):
+        kind = "Start" if len(now) > len(before) else "Move" if now else "End"
+        points = [dict(x=x, y=y, id=i) for i, (x, y) in enumerate(now)]
+        session.send("Input.dispatchTouchEvent", dict(type=f"touch{kind}", touchPoints=points))
+
+
+def draw(page, strokes, by="mouse", model=3):
+    """Strokes, lists of points in a unit square, on an empty canvas; or digits of STROKES side by
+    side. Returns where the canvas is."""
     if isinstance(strokes, str):
         share = 1 / max(1, len(strokes))
         strokes = [[(share * (i + x), 0.5 + (y - 0.5) * min(1, 2 * share)) for x, y in
                     STROKES[int(digit)]] for i, digit in enumerate(strokes)]
-    page.get_by_role("button", name="Clear").click()
-    page.locator("#drawing").scroll_into_view_if_needed()
-    box = page.locator("#drawing").bounding_box()
+    click(page, "#models label", model - 1)
+    click(page, "#clear")
+    left, top, side, _ = box_of(page, "#drawing")
     for stroke in strokes:
-        places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in stroke]
-        page.mouse.move(*places[0])
-        page.mouse.down()
-        for place in places[1:]:
-            page.mouse.move(*place, steps=2)
-        page.mouse.up()
+        places = [(left + x * side, top + y * side) for x, y in stroke]
+        if by == "finger":
+            touch(page, *([place] for place in places), [])
+        else:
+            page.mouse.move(*places[0])
+            page.mouse.down()
+            for place in places[1:]:
+                page.mouse.move(*place, steps=2)
+            page.mouse.up()
     settle(page)
-    return box["x"], box["y"]
+    return left, top
 
 
 def settle(page):
@@ -480,7 +521,7 @@ def settle(page):
 
 
 def answer(page):
-    return page.locator("#answer").inner_text()
+    return text_of(page, "#answer")
 
 
 def ink_of(page):
@@ -489,22 +530,19 @@ def ink_of(page):
         .reduce((sum, value, i) => sum + (i % 4 === 3) * value / 255, 0)""")
 
 
-def test_strokes_of_the_mouse_are_read_and_prepared_as_by_predict(page):
+@pytest.mark.parametrize("by", ["mouse", "finger"])
+def test_strokes_are_read_and_prepared_as_by_predict(page, by):
     for digit in "259":
-        draw_by_mouse(page, digit)
+        draw(page, digit, by)
         assert re.fullmatch(rf"{digit} \d\d\.\d %", answer(page))
         png = page.evaluate("drawing.toDataURL().split(',')[1]")
         pixels, _ = picture.as_mnist(Image.open(io.BytesIO(base64.b64decode(png))))
-        opaque = """[["white", "black"], ["black", "white"]].map(([paper, ink]) => {
-            const canvas = document.createElement("canvas");
-            canvas.width = canvas.height = 560;
-            const context = canvas.getContext("2d");
+        opaque = """["none", "invert()"].map(filter => {  // dark on light, light on dark
+            const canvas = Object.assign(document.createElement("canvas"), { width: 560 });
+            canvas.height = 560;
+            const context = Object.assign(canvas.getContext("2d"), { fillStyle: "white", filter });
+            context.fillRect(0, 0, 560, 560);
             context.drawImage(drawing, 0, 0);
-            for (const [how, colour] of [["source-in", ink], ["destination-over", paper]]) {
-                context.globalCompositeOperation = how;
-                context.fillStyle = colour;
-                context.fillRect(0, 0, 560, 560);
-            }
             return prepare(canvas);
         })"""
         for got in page.evaluate(f"[prepare(drawing), state.pixels, ...{opaque}]"):
@@ -531,12 +569,11 @@ TIMES = """() => {
 
 @pytest.mark.parametrize("slower, goal", [(1, 16), (4, 60)])
 def test_ink_at_once(browser, slower, goal):
-    """Medians of 50 moves of the pen. Listeners stand before and behind the page's own; the last
-    looks for the ink."""
-    page = open_page(browser, viewport=dict(width=1280, height=900))
+    """Medians of 50 moves of the pen. Listeners stand before and behind the page's own."""
+    page = open_page(browser)
     page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", dict(rate=slower))
     page.evaluate(TIMES)
-    x, y = draw_by_mouse(page, "")
+    x, y = draw(page, "")
     page.mouse.move(x + 60, y + 60)
     page.mouse.down()
     for i in range(1, 56):
@@ -551,45 +588,55 @@ def test_ink_at_once(browser, slower, goal):
 
 
 def test_one_pointer_draws_and_undo_brings_back(page):
-    x, y = draw_by_mouse(page, "")
-    undo = page.get_by_role("button", name="Undo")
-    page.mouse.click(x + 50, y + 50, button="right")
+    x, y = draw(page, "")
+    tap(page, x + 50, y + 50, "right")
     assert ink_of(page) == 0
-    page.mouse.click(x + 50, y + 50)  # a tap is a dot
     dot = pytest.approx(math.pi * 20 ** 2, rel=0.05)
+    touch(page, [(x + 50, y + 50)], [])
+    assert ink_of(page) == dot
+    click(page, "#undo")
+    tap(page, x + 50, y + 50)
     assert ink_of(page) == dot
 
-    touch = page.context.new_cdp_session(page)
-    for kind, *places in (("Start", (100, 100)), ("Start", (100, 100), (200, 60)),
-                          ("Move", (100, 150), (200, 200)), ("End",)):
-        points = [dict(x=x + at[0], y=y + at[1], id=i) for i, at in enumerate(places)]
-        touch.send("Input.dispatchTouchEvent", dict(type=f"touch{kind}", touchPoints=points))
+    touch(page, [(x + 100, y + 100)], [(x + 100, y + 100), (x + 200, y + 60)],
+          [(x + 100, y + 150), (x + 200, y + 200)], [])
     (_, stroke) = page.evaluate("state.strokes")
     assert max(at[0] for at in stroke["points"]) < 300  # of the first finger alone
-    undo.click()
+    click(page, "#undo")
     assert ink_of(page) == dot
 
     for take_back in ("Control+z", "Delete"):  # during a stroke
-        page.locator("#drawing").focus()
+        page.evaluate("drawing.focus()")
         page.mouse.move(x + 150, y + 150)
         page.mouse.down()
         page.keyboard.press(take_back)
         page.mouse.move(x + 200, y + 200)
         page.mouse.up()
     assert ink_of(page) == 0
-    for _ in range(2):  # what Delete took, and the stroke before it
-        undo.click()
-    page.locator("#strip button").first.click()
-    undo.click()
+    click(page, "#undo")  # what Delete took
+    click(page, "#undo")  # the stroke before it
+    click(page, "#strip button")
+    click(page, "#undo")
     assert ink_of(page) == dot
 
     # Beyond the edge: a 7 whose roof is not on the canvas.
     seven = [(0.3, -0.06), (0.7, -0.06), (0.5, 0.6)]
-    draw_by_mouse(page, [[(x, y + 0.1) for x, y in seven]])
+    draw(page, [[(x, y + 0.1) for x, y in seven]])
     whole = page.evaluate("state.pixels")
-    draw_by_mouse(page, [seven[::-1]])
+    draw(page, [seven[::-1]])
     assert answer(page).startswith("7 ")
     assert np.abs(np.subtract(whole, page.evaluate("state.pixels"))).mean() < 3
+
+
+def test_a_finger_draws_on_the_canvas_and_scrolls_beside_it(browser):
+    page = open_page(browser, viewport=dict(width=390, height=844), has_touch=True)
+    left, top, side, _ = box_of(page, "#drawing")
+    for x in (left + 9, left + side + 30):
+        assert page.evaluate("scrollY") == 0
+        touch(page, *([(x, y)] for y in range(round(top) + 250, round(top), -10)), [])
+        assert len(page.evaluate("state.strokes")) == 1
+    page.wait_for_function("scrollY > 100")
+    page.close()
 
 
 # ---- the answer --------------------------------------------------------------------------------
@@ -608,11 +655,12 @@ def answers_of(page, drawings):
     }""", strokes)
 
 
-def test_the_answer_is_honest(page, test_set):
-    """300 traced test digits, and other shapes than those that chose the limit."""
-    images, labels = (part.numpy() for part in test_set)
+def test_the_answer_is_honest(browser, test_set):
+    """Traced test digits and other shapes that chose nothing."""
+    images, labels = (part.numpy()[doubt.TEST] for part in test_set)
     def is_doubt(text):
         return re.fullmatch(r"\d or perhaps \d|no digit, I think", text) is not None
+    page = open_page(browser)
     answers = answers_of(page, map(doubt.trace, images[:300]))
     sure = r"\d \d+\.\d %|(two|three) digits: \d+"
     assert all(is_doubt(text) or re.fullmatch(sure, text) for text in answers)
@@ -626,7 +674,8 @@ def test_the_answer_is_honest(page, test_set):
                 zip(shapes, answers_of(page, shapes.values())) if not is_doubt(text)]
     print(f"\n{right} of 300 right, {doubted} doubted; of {len(shapes)} other shapes believed: "
           + ", ".join(believed))
-    assert len(believed) <= len(shapes) / 4 and doubted <= 6 and right >= 295
+    assert len(believed) <= len(shapes) / 3 and doubted <= 6 and right >= 290
+    page.close()
 
 
 @pytest.mark.parametrize("drawing, expected", [
@@ -636,14 +685,14 @@ def test_several_digits_halves_and_none(page, drawing, expected):
     circle = [(math.cos(i / 4), math.sin(i / 4)) for i in range(27)]
     eight = [[(0.5 + 0.13 * x, 0.3 + 0.13 * y) for x, y in circle],
              [(0.5 + 0.15 * x, 0.68 + 0.15 * y) for x, y in circle]]
-    draw_by_mouse(page, dict(doubt.shapes("choose"), eight=eight).get(drawing, drawing))
+    draw(page, dict(doubt.shapes("choose"), eight=eight).get(drawing, drawing))
     assert re.fullmatch(expected, answer(page))
-    title = page.inner_text("#why-title")  # of the net's own digit, whatever the answer is
+    title = text_of(page, "#why-title")  # of the net's own digit, whatever the answer is
     assert title.startswith("Why" if "%" in answer(page) else "The net by itself: why")
 
 
 def test_a_pen_that_rests_is_answered_and_a_stroke_announced_once(page):
-    x, y = draw_by_mouse(page, "")
+    x, y = draw(page, "")
     page.evaluate("""() => {
         window.said = [];
         new MutationObserver(() => said.push($("announcement").textContent))
@@ -654,9 +703,9 @@ def test_a_pen_that_rests_is_answered_and_a_stroke_announced_once(page):
     page.mouse.move(x + 220, y + 45, steps=9)
     page.mouse.move(x + 120, y + 230, steps=9)
     settle(page)
-    assert page.inner_text("#why") == ""  # while it moves, only the net's own digit
-    page.wait_for_timeout(400)
-    assert answer(page).startswith("7") and page.inner_text("#why") and not page.evaluate("said")
+    assert text_of(page, "#why") == ""  # while it moves, only the net's own digit
+    time.sleep(0.4)
+    assert answer(page).startswith("7") and text_of(page, "#why") and not page.evaluate("said")
     page.mouse.up()
     settle(page)
     assert page.evaluate("said") == [answer(page)]
@@ -671,67 +720,65 @@ def printed(text):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_why_adds_up_to_the_difference_of_the_logits(page, test_set, model):
-    page.locator("#models label").nth(int(model) - 1).click()
+    draw(page, "", model=int(model))
     net, recipe = PUBLISHED(model)
-    for index in range(8):
-        page.locator("#strip button").nth(2 * index + 1).click()
-        settle(page)
+    for index in range(1, 17, 2):
+        click(page, "#strip button", index)
         pixels = torch.tensor(page.evaluate("state.pixels"), dtype=torch.uint8).view(1, 28, 28)
         images = utils.normalise(utils.prepare(pixels, recipe).float())
         best = net(images.unsqueeze(1))[0].detach().topk(2)
-        one, other = re.findall(r"\d", page.inner_text("#why-title"))
+        one, other = re.findall(r"\d", text_of(page, "#why-title"))
         assert [int(one), int(other)] == best.indices.tolist()
-        high, low, difference = printed(page.inner_text("#why-help"))
+        high, low = printed(text_of(page, "#why-help"))
         assert [high, low] == pytest.approx((1000 * best.values).tolist(), abs=6)
-        parts = [printed(text)[0] for text in page.locator("#why li b").all_inner_texts()]
+        *parts, difference = (printed(text)[0] for text in texts_of(page, "#why li b"))
         assert len(parts) == 8 and sum(parts) == difference == high - low
         colours = page.evaluate("""[...document.querySelectorAll("#why canvas")].map(canvas =>
             new Set(new Uint32Array(canvas.getContext("2d").getImageData(0, 0, 28, 28).data.buffer))
                 .size)""")
         assert len(colours) == 6 and min(colours) > 20  # a digit and a map over it
-    page.locator("#models label").last.click()
 
 
 @pytest.mark.parametrize("model, layer", [(3, 0), (3, 1), (3, 2), (3, 3), (3, 11), (3, 12), (3, 13),
                                           (2, 12), (1, 1), (1, 3)])
 def test_a_pinned_unit_stays_and_its_sum_is_right(page, model, layer):
-    page.locator("#models label").nth(model - 1).click()
-    draw_by_mouse(page, "7")
-    page.locator("#layers canvas").nth(layer).click(position=dict(x=4, y=4))
+    draw(page, "7", model=model)
+    click(page, "#layers canvas", layer, at=(4, 4))
     unit = page.evaluate("state.unit")
-    terms = page.locator("#sum .terms button")
     for digit in "34":  # it lives while one draws
-        draw_by_mouse(page, digit)
+        draw(page, digit, model=model)
         assert page.evaluate("state.unit") == unit
         value = page.evaluate("valueAfter(layers[state.unit.layer].to - 1, state.unit)")
-        lines = page.locator("#sum > div").all_inner_texts()
+        lines = texts_of(page, "#sum > div")
         assert printed(lines[-1])[-1] == round(1000 * value)
         if "all maps" in lines[0]:
-            *_, bias, total = printed(page.inner_text("#sum .terms"))
-            assert sum(printed(term)[0] for term in terms.all_inner_texts()) + bias == total
+            *parts, total = printed(text_of(page, "#sum .terms"))
+            assert len(parts) > 2 and sum(parts) == total
         elif "largest" in lines[0]:
             *window, most = printed(lines[0])
             assert len(window) == 4 and most == max(window)
     if "all maps" in lines[0]:
-        terms.nth(2).click()
-        assert "map 3:" in page.inner_text("#sum")
+        click(page, "#sum .terms button", 2)
+        assert "map 3:" in text_of(page, "#sum")
     page.keyboard.press("Escape")
-    assert not page.locator("#sum").is_visible()
-    page.locator("#models label").last.click()
+    assert page.evaluate("sumPanel.hidden")
 
 
 @pytest.mark.parametrize("width, height", [(1280, 800), (768, 1024), (390, 844), (844, 390)])
 def test_field_and_answer_stay_in_sight(browser, width, height):
     page = open_page(browser, viewport=dict(width=width, height=height), color_scheme="dark")
-    draw_by_mouse(page, "3")
+    draw(page, "3")
     assert answer(page).startswith("3 ")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    for layer in (3, 13):
-        page.locator("#layers canvas").nth(layer).click(position=dict(x=4, y=4))
-        for name in ("#seen", "#window", "#answer"):
-            box = page.locator(name).bounding_box()
-            assert -9 <= box["y"] and box["y"] + box["height"] <= height + 9, (name, layer)
-    tones = page.evaluate("(({ boxShadow, outlineColor }) => boxShadow + outlineColor)"
+    for enlarged in (False, True):
+        if enlarged:
+            click(page, "#layers h3 button", 3)
+        for layer in (3, 13):
+            page.locator("#layers canvas").nth(layer).click(position=dict(x=4, y=4))
+            for name in ("#seen", "#window", "#answer"):
+                box = page.locator(name).bounding_box()
+                assert -9 <= box["y"] and box["y"] + box["height"] <= height + 9, (name, layer)
+    tones = page.evaluate("(style => style.boxShadow + style.outlineColor)"
                           "(getComputedStyle($('window')))")
     assert "rgb(0, 0, 0)" in tones and "rgb(255, 255, 255)" in tones
     assert page.complaints == []
@@ -741,10 +788,10 @@ def test_field_and_answer_stay_in_sight(browser, width, height):
 # ---- the screen --------------------------------------------------------------------------------
 @pytest.mark.parametrize("model", MODELS)
 def test_layers_are_those_of_rf_md(page, model):
-    page.locator("#models label").nth(int(model) - 1).click()
+    draw(page, "", model=int(model))
     page_text = (ROOT / "RF.md").read_text(encoding="utf-8")
     rows = table(page_text.split(f"field of model{model} -->")[1].split("<!")[0])[1:]  # no input
-    shown = page.locator(".layer:has(canvas)").all_inner_texts()
+    shown = texts_of(page, ".layer:has(canvas)")
     assert len(shown) == len(rows) - 1
     for text, row in zip(shown, rows):
         title, facts = [line for line in text.split("\n") if line][:2]
@@ -752,8 +799,7 @@ def test_layers_are_those_of_rf_md(page, model):
         word = "conv" if kind == "Conv2d" else "linear" if kind == "Linear" else "pool"
         assert title.startswith(f"{number} ") and word in title
         assert facts == f"{row['output']} · sees {row['sees (pixels)']}"
-    assert page.locator(".names span").all_inner_texts() == list("0123456789")
-    page.locator("#models label").last.click()
+    assert texts_of(page, ".names span") == list("0123456789")
 
 
 COLOURS = """layers.map(({ canvas }) => new Set(new Uint32Array(canvas.getContext("2d")
@@ -764,32 +810,69 @@ def test_one_screen_explains_itself(browser):
     page = open_page(browser, viewport=dict(width=1280, height=800))
     assert page.locator("#invitation").is_visible() and page.locator("#strip button").count() == 20
     assert max(page.evaluate(COLOURS)) <= 2  # maps that show nothing: paper, and what is between
-    draw_by_mouse(page, "8")
+    draw(page, "8")
     assert not page.locator("#invitation").is_visible() and min(page.evaluate(COLOURS)) > 5
     box = page.locator("#layers").bounding_box()
     assert page.evaluate("scrollY") == 0 and box["y"] + box["height"] <= 800
-    maps = page.locator("#layers canvas").nth(4)
-    small = maps.bounding_box()["width"]
     page.locator("#layers h3 button").nth(4).click()
-    assert maps.bounding_box()["width"] > max(3 * small, 0.6 * box["width"])
+    large = page.locator("#layers canvas").nth(4).bounding_box()
+    assert large["width"] > 0.75 * 1280 and 0 <= large["y"] < 400
     page.locator("summary").click()
     wrong = page.locator("#misread button")
     assert wrong.count() == len(utils.read_csv(ROOT / "results/model3/seed0/mistakes.csv"))
-    wrong.first.click()
+    wrong.last.click()
     settle(page)
-    label, guess = wrong.first.inner_text().split(" → ")
+    label, guess = wrong.last.inner_text().split(" → ")
     assert f"labelled {label}" in page.inner_text("#label")
     assert page.evaluate("likeliest(classify(state.pixels, 3))") == int(guess)
     page.close()
 
 
+def test_a_link_and_a_picture_reproduce_the_drawing(browser):
+    page = open_page(browser)
+    for digit in ("5", None):  # drawn; a test digit
+        if digit:
+            draw(page, digit)
+        else:
+            click(page, "#strip button", 7)
+        with page.expect_download() as download:
+            page.locator("#png").click()
+        pixels = page.evaluate("state.pixels")
+        assert np.asarray(Image.open(download.value.path()).convert("L")).ravel().tolist() == pixels
+        again = open_page(browser, page.locator("#link").get_attribute("href"))
+        assert np.abs(np.subtract(again.evaluate("state.pixels"), pixels)).mean() < 1
+        assert answer(again)[:3] == answer(page)[:3]
+        again.close()
+    for wrong in ("#layers-title", "#40,1", "#40,1,2;x", "#999999"):
+        page.goto(PAGE + wrong)
+        assert page.evaluate("state.loaded.index") == page.evaluate("DIGITS[7].index")
+    assert page.complaints == []
+    page.close()
+
+
+def test_on_paper_are_the_drawing_the_answer_and_all_layers(browser):
+    page = open_page(browser, viewport=dict(width=390, height=844), color_scheme="dark")
+    draw(page, "4")
+    page.emulate_media(media="print")
+    assert page.locator(":is(#drawing, #seen, #answer, #why, .layer):visible").count() == 4 + 15
+    assert page.locator(":is(button, a, input, #strip):visible").count() == 15  # layers' titles
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("$('seen').getContext('2d').getImageData(0, 0, 1, 1).data[0]") == 255
+    assert min(page.evaluate(COLOURS)) > 5
+    page.close()
+
+
+@pytest.mark.parametrize("forced", ["none", "active"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_for_everybody(browser, scheme):
-    page = open_page(browser, viewport=dict(width=1280, height=800), color_scheme=scheme)
+def test_for_everybody(browser, scheme, forced):
+    page = open_page(browser, viewport=dict(width=1280, height=800), color_scheme=scheme,
+                     forced_colors=forced)
     light = {}
     for name in ("page", "sheet", "ink", "quiet", "edge", "positive", "negative"):
-        rgb = page.evaluate("name => (document.body.style.color = `var(--${name})`,"
-                            " getComputedStyle(document.body).color.match(/\\d+/g))", name)
+        rgb = page.evaluate("""name => {
+            document.body.style = `forced-color-adjust: none; color: var(--${name})`;
+            return getComputedStyle(document.body).color.match(/\\d+/g);
+        }""", name)
         rgb = np.array(rgb, dtype=float) / 255
         linear = np.where(rgb < 0.04, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
         light[name] = linear @ (0.2126, 0.7152, 0.0722) + 0.05
@@ -797,6 +880,12 @@ def test_for_everybody(browser, scheme):
         for ground in (light["page"], light["sheet"]):
             contrast = max(light[name] / ground, ground / light[name])
             assert contrast >= (3 if name == "edge" else 4.5), name
+    one, two, chosen = (np.mean(Image.open(io.BytesIO(each.screenshot())).convert("L"))
+                        for each in page.locator("#models span").all())
+    assert abs(one - two) < 20 and abs(one - chosen) > 100  # as painted
+    system = page.evaluate("""(document.body.style.color = "Canvas",
+        getComputedStyle(document.body).color.match(/\\d+/g).map(Number))""")
+    assert (page.evaluate("colours.rgb.page") == system) == (forced == "active")
 
     stops = []
     for _ in range(12):
@@ -806,7 +895,7 @@ def test_for_everybody(browser, scheme):
     page.locator("#drawing").focus()
     page.keyboard.press("ArrowUp")
     assert page.locator("#pen").is_visible()
-    assert page.evaluate("""[...document.querySelectorAll("button, summary, a, .choice span")]
+    assert page.evaluate("""[...document.querySelectorAll("button, summary, a, #models span")]
         .filter(each => each.checkVisibility() && each.getBoundingClientRect().height < 40)
         .map(each => each.textContent)""") == []
     assert page.locator("canvas[tabindex][role=img]").count() == 0
@@ -817,29 +906,28 @@ def test_without_weights_or_scripts_the_page_says_so(browser):
     for scripts, text in ((True, "weights.js is missing"), (False, "needs JavaScript")):
         page = browser.new_page(java_script_enabled=scripts)
         page.route("**/weights.js", lambda route: route.abort())
-        page.goto((ROOT / "demo" / "index.html").as_uri())
+        page.goto(PAGE)
         assert text in page.inner_text("body")
         page.close()
 
 
 def test_keyboard_alone(page):
-    page.get_by_role("button", name="Clear").click()
-    page.locator("#drawing").focus()
+    draw(page, "")
+    page.evaluate("drawing.focus()")
     for key in ["ArrowUp"] * 8 + [" "] + ["ArrowDown"] * 16 + [" "]:
         page.keyboard.press(key)
     settle(page)
     assert answer(page).startswith("1 ")
-    page.locator("#layers canvas").first.focus()
+    page.evaluate("layers[0].canvas.focus()")
     page.keyboard.press("ArrowRight")
-    assert "Layer 1, map 1, row 1, column 2" in page.locator("#unit").inner_text()
+    assert "Layer 1, map 1, row 1, column 2" in text_of(page, "#unit")
     page.keyboard.press("Enter")
-    assert page.locator("#sum").is_visible() and page.locator("#window").is_visible()
+    assert not page.evaluate("sumPanel.hidden || $('window').hidden")
     page.keyboard.press("Escape")
-    page.locator("#models input").last.focus()
+    page.evaluate("document.querySelector('#models input:checked').focus()")
     page.keyboard.press("ArrowLeft")
     settle(page)
-    assert f"{sum(p.numel() for p in PUBLISHED('2')[0].parameters()):,}" in page.inner_text("#cost")
-    page.keyboard.press("ArrowRight")
+    assert f"{sum(p.numel() for p in PUBLISHED('2')[0].parameters()):,}" in text_of(page, "#cost")
 
 
 # ---- the net in C ------------------------------------------------------------------------------
