@@ -9,7 +9,6 @@ import itertools
 import json
 import sys
 import traceback
-import warnings
 from pathlib import Path
 
 import torch
@@ -30,16 +29,13 @@ POSSIBLE = 0.35  # below this a piece of ink in a row of digits is none
 def open_picture(path):
     """The file as a Pillow image, upright as its EXIF tag says. Raises UserError."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # hundreds of megapixels
-            image = ImageOps.exif_transpose(Image.open(path))
+        image = ImageOps.exif_transpose(Image.open(path))
         image.load()
         return image
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except Exception as error:  # Pillow has a dozen kinds for damaged and foreign files
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: not a picture that can be read: {reason}") from None
+        raise UserError(f"{path}: not a readable picture: {utils.describe(error)}") from None
 
 
 def read(image, net, recipe):
@@ -148,14 +144,6 @@ def report(path, digits, as_json):
         print("    " + "  ".join(parts))
 
 
-def make_folder(name):
-    """Make the folder of --out. Raises UserError."""
-    try:
-        Path(name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {name}: cannot make this folder: {error.strerror}") from None
-
-
 def leave(path, sheet, args, written):
     """Write and open the sheet of a picture, as the flags say. written: the names that this call
     has given already. x.png leaves x-seen.png, never x.png, which may be the picture itself; x.png
@@ -181,7 +169,7 @@ def main(argv=None):
     try:
         net, recipe = load_net(args.model, args.weights)
         if args.out:
-            make_folder(args.out)
+            Path(args.out).mkdir(parents=True, exist_ok=True)
         for path in args.pictures:
             try:
                 image = open_picture(path)
