@@ -18,8 +18,8 @@ Analysis
     convolutions, a 1×1 convolution before the pool, an average pool at the end. The recipe is
     short: SGD with momentum under OneCycleLR, deskewed digits, small random distortions.
 
-    It neither over- nor underfits: 99.60 % of the training images, though they are distorted,
-    against 99.58 % of the test images.
+    It does not underfit: 99.60 % of the training images, though they are distorted, against 99.58 %
+    of the test images. How much it overfits is not measured: they are distorted to the end.
 
     Of its 3.39 million multiply-adds, 2.65 are in layer 2, which makes 32 maps of 24×24 pixels only
     for layer 3 to squeeze them to ten. Next: pool before that, and make a 3×3 convolution cheaper.

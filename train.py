@@ -422,6 +422,8 @@ def closing_words(rows, settings, size, folder):
     verdict = "met" if in_bounds and min(last) >= utils.TARGET else "not met"
     if settings["data"] != "MNIST":
         verdict = f"not tried on {settings['data']}"
+    if size >= utils.BUDGET:
+        verdict += "; too many parameters"
     return f"""
 Parameters: {size:,} (budget: fewer than {utils.BUDGET:,})
 Time: {sum(row['seconds'] for row in rows):.1f} s for {len(rows)} epochs
@@ -474,14 +476,14 @@ def parse_arguments(argv=None):
     arg("--epochs", action="append", dest="set", type="epochs={}".format, metavar="N")
     arg("--batch-size", action="append", dest="set", type="batch_size={}".format, metavar="N")
     arg("--lr", metavar="RATE", help="OneCycleLR's peak, else the first rate")
-    arg("--seed", type=int, default=0, metavar="S", help="torch's (default: 0)")
+    arg("--seed", type=int, default=0, metavar="S", help="of random numbers (default: 0)")
     arg("--runs", type=int, default=1, metavar="N", help="train N seeds, from S on")
     arg("--device", default="auto", choices=["auto", "cuda", "mps", "cpu"],
         help="auto (the default): the first of the others that there is")
     arg("--data-dir", metavar="FOLDER", help="holds MNIST/raw/ (default: data/, or a download)")
     arg("--out", metavar="FOLDER", help="gets a folder a seed (default: runs/MODEL)")
     arg("--holdout", type=int, default=0, metavar="N", help="judge by N training images instead")
-    arg("--fold", type=int, metavar="K", help="the K-th N, from 0 on (default: the last)")
+    arg("--fold", type=int, metavar="K", help="hold out the K-th N from 0 on (default: the last)")
     arg("--resume", action="store_true", help="go on where this command was stopped")
     arg("--dry-run", action="store_true", help="a few epochs on rendered digits, NOT MNIST")
     args = parser.parse_args(argv)

@@ -2,6 +2,7 @@
 
     python results/report.py           writes what is out of date
     python results/report.py --check   writes nothing; exit status 1 if anything is out of date
+    python results/report.py "A | B"   prints how experiment B differs from A, in pairs of runs
 
 In README.md, RF.md, CHANGELOG.md and the READMEs of baselines/ and results/ a table stands between
 two comments, <!-- table: NAME --> and <!-- end -->. NAME is one of:
@@ -546,7 +547,12 @@ def update(check=False):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing")
-    check = parser.parse_args().check
+    parser.add_argument("names", nargs="?", metavar='"A | B"', help="print how B differs from A")
+    args = parser.parse_args()
+    if args.names:
+        print(experiments_table(args.names), end="")
+        return 0
+    check = args.check
     paths = update(check)
     for path in paths:
         print(f"{'out of date' if check else 'written'}: {path}")
