@@ -70,7 +70,7 @@ def accuracy(ours, baselines):
         each.axhline(utils.TARGET, color="tab:green", linewidth=0.7, zorder=0)
         each.axvline(utils.BUDGET, color="tab:green", linewidth=0.7, zorder=0)
     axes.text(3300, 99.735, "filled: all seeds stay at 99.4 % or above through\nthe last five "
-              "epochs; white: none does", color="tab:green", fontsize=9, va="top")
+              "epochs; the paler, the fewer", color="tab:green", fontsize=9, va="top")
     axes.text(16800, 98.87, f"grey: others' nets, trained here by their own recipes{below}\n{BARS}",
               color="0.5", fontsize=8, ha="right", va="bottom")
     in_crowd = [each for each in points if 7700 < each.x < 8000]
@@ -230,7 +230,7 @@ def architecture(rows):
         if row["layer"] == "Conv2d":
             words, color = "{0}×{0}".format(row["kernel"][0]), "C0"
             if channels == inputs and row["kernel"][0] > 1:
-                words, color = f"{words} each\nby itself", "C3"
+                words, color = f"{words} each\nmap by itself", "C3"
         top.add_patch(Rectangle((left, -side / 2), width, side, color=color, alpha=0.5, lw=0))
         shape = f"{channels}×{side}×{side}" if side > 1 else f"{channels}"
         top.text(left + width / 2, side / 2 + 1, shape, ha="center", fontsize=7)
