@@ -154,7 +154,8 @@ def test_mistakes_shows_the_wrong_ones_with_index_true_label_and_prediction():
     ([50, 99.4, 99.4, 99.4, 99.4, 99.4], 7999, "MNIST", "met"),
     ([50, 99.39, 99.9, 99.9, 99.9, 99.9], 7999, "MNIST", "not met"),  # one of the last five
     ([99.9] * 4, 7999, "MNIST", "not met"),  # no five epochs
-    ([99.9] * 16, 7999, "MNIST", "not met"), ([99.9] * 5, 8000, "MNIST", "not met"),  # too many
+    ([99.9] * 16, 7999, "MNIST", "not met"),  # too many
+    ([99.9] * 5, 8000, "MNIST", "not met; too many parameters"),
     ([99.9] * 5, 7999, "training images", "not tried on training images"),
 ])
 def test_the_verdict_at_the_end(accuracies, size, data, verdict):

@@ -280,7 +280,7 @@ def test_the_command_line(capsys, tmp_path):
 @pytest.mark.parametrize("args, status, word", [
     ([], 1, "x.png: no such file"),
     (["--model", "4"], 2, "no such model"),
-    (["--out", ROOT / "README.md"], 1, "--out"),
+    (["--out", ROOT / "README.md"], 1, "README.md"),
     (["--weights", "nothing.pt"], 1, "nothing.pt"),
     (["--model", "2", "--weights", ROOT / "results/model3/seed0/model.pt"], 2, "does not hold"),
     (["--model", "mine.py"], 2, "--weights runs/mine/seed0/model.pt"),

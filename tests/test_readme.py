@@ -59,7 +59,7 @@ def run(command, main):
     """(status, stdout, stderr) of a command. A training is rehearsed, without MNIST to hold out."""
     if re.match(r"python train\.py\b", command):
         command = re.sub(r" --(holdout|fold|runs) \d+", "", command)
-        _, _, *args = shlex.split(os.path.expandvars(command))
+        _, _, *args = shlex.split(os.path.expandvars(command.replace(":-0}", "}")))
         return main(*args, "--dry-run", "--epochs", "1")
     if command.startswith("python demo/predict.py"):
         _, _, *args = shlex.split(command)
