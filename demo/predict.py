@@ -84,21 +84,16 @@ def draw(image, digits, height=480):
 
 
 # ---- command line ------------------------------------------------------------------------------
-def published_weights(path):
-    """The file with seed 0's published weights of a model file. Raises UserError if none are."""
-    name = f"baselines/{path.stem}" if path.resolve().parent.name == "baselines" else path.stem
-    weights = utils.HERE / "results" / name / "seed0" / "model.pt"
-    if not weights.exists():
-        raise UserError(f"{path} has no published weights; name a run's, as --weights "
-                        f"runs/{path.stem}/seed0/model.pt", 2)
-    return weights
-
-
 def load_net(model, weights=None):
-    """(net in eval mode, recipe) of --model and --weights. Raises UserError."""
+    """(net in eval mode, recipe) of --model and --weights, else seed 0's published ones. Raises
+    UserError."""
     path, net_class, recipe = train.load_model_file(model)
     if weights is None:
-        weights = published_weights(path)
+        group = "baselines" if path.resolve().parent.name == "baselines" else ""
+        weights = utils.HERE / "results" / group / path.stem / "seed0" / "model.pt"
+        if not weights.exists():
+            raise UserError(f"{path} has no published weights; name a run's, as --weights "
+                            f"runs/{path.stem}/seed0/model.pt", 2)
     net = net_class()
     try:
         net.load_state_dict(utils.load(weights))
@@ -116,8 +111,7 @@ def parse_arguments(argv=None):
         help="model1.py, model2.py, model3.py, or the path of any model file (default: 3)")
     arg("--weights", metavar="FILE", help="its model.pt (default: the published one of seed 0)")
     arg("--json", action="store_true", help="print one JSON object a picture")
-    arg("--show", action="store_true", help="open each picture beside what the net saw of it")
-    arg("--out", metavar="FOLDER", help="leave there what --show opens, a PNG a picture")
+    arg("--out", metavar="FOLDER", help="leave there each picture beside what the net saw of it")
     return parser.parse_args(argv)
 
 
@@ -144,21 +138,17 @@ def report(path, digits, as_json):
         print("    " + "  ".join(parts))
 
 
-def leave(path, sheet, args, written):
-    """Write and open the sheet of a picture, as the flags say. written: the names that this call
-    has given already. x.png leaves x-seen.png, never x.png, which may be the picture itself; x.png
-    of another folder leaves x-seen-2.png. Raises OSError."""
-    if args.out:
-        folder = Path(args.out)
-        first = name = f"{Path(path).stem}-seen"
-        number = 1
-        while name in written:
-            number += 1
-            name = f"{first}-{number}"
-        written.add(name)
-        sheet.save(folder / f"{name}.png")
-    if args.show:
-        sheet.show()
+def leave(path, sheet, folder, written):
+    """Write the sheet of a picture. written: the names that this call has given already. x.png
+    leaves x-seen.png, never x.png, which may be the picture itself; x.png of another folder leaves
+    x-seen-2.png. Raises OSError."""
+    first = name = f"{Path(path).stem}-seen"
+    number = 1
+    while name in written:
+        number += 1
+        name = f"{first}-{number}"
+    written.add(name)
+    sheet.save(Path(folder, f"{name}.png"))
 
 
 def main(argv=None):
@@ -179,8 +169,8 @@ def main(argv=None):
                 continue
             digits = read(image, net, recipe)
             report(path, digits, args.json)
-            if args.out or args.show:
-                leave(path, draw(image, digits), args, written)
+            if args.out:
+                leave(path, draw(image, digits), args.out, written)
             if not digits:
                 status = 1
     except (UserError, OSError) as error:
