@@ -92,6 +92,7 @@ def find_mnist(data_dir=None):
     if all((raw / name).is_file() for name in RAW_FILES):
         return root
     print(f"MNIST is not in {root}: downloading it")
+    timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(20)  # seconds; torchvision sets none and might wait for ever
     try:
         from torchvision import datasets  # here, because importing it takes as long as torch
@@ -103,7 +104,7 @@ def find_mnist(data_dir=None):
             f"Put these files into {raw}/:\n  {'  '.join(RAW_FILES)}\n"
             "or name a folder that holds MNIST/raw/ with --data-dir.") from None
     finally:
-        socket.setdefaulttimeout(None)
+        socket.setdefaulttimeout(timeout)
     return root
 
 

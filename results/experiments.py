@@ -5,13 +5,11 @@ one row a run in experiments.csv. From the repository's root:
         --model 3 --set augment={}
 
 First comes a name for people, behind -- the flags of train.py, the same for every run of that name.
-A net that differs in its layers is a model file of its own, --model PATH. Fold 0 is the first
-10,000 of the 60,000 training images, fold 5 the last. Runs are judged by these, and accuracy and
-cross-entropy on them after the last epoch are printed; the test set is never opened.
+Fold 0 is the first 10,000 of the 60,000 training images, fold 5 the last. Printed are accuracy and
+cross-entropy on them after the last epoch; the test set is never opened.
 
 One training runs on each core, with one thread. Rows that the table has already are not repeated,
-with a warning if the model file was edited since; a run that fails stops no other. Give two
-variations the same seeds and folds, and report.py compares them in pairs."""
+with a warning if the model file was edited since. To compare in pairs: report.py "A | B"."""
 
 import argparse
 import json

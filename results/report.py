@@ -454,10 +454,8 @@ def speed_table():
 
 def microcontrollers_table(best=False):
     """What nets need on a microcontroller. best: only those marked so."""
-    lines = []
-    for net in read("microcontrollers"):
-        if best and not net["best"]:
-            continue
+    lines, nets = [], [net for net in read("microcontrollers") if net["best"] or not best]
+    for net in nets:
         source = net["source"] if "://" in net["source"] else f"../{net['source']}"
         accuracy = f"{net['accuracy']} ({net['of']})" if net["of"] else net["accuracy"]
         line = [f"[{net['net']}]({source})"]
@@ -552,11 +550,10 @@ def main():
     if args.names:
         print(experiments_table(args.names), end="")
         return 0
-    check = args.check
-    paths = update(check)
+    paths = update(args.check)
     for path in paths:
-        print(f"{'out of date' if check else 'written'}: {path}")
-    return int(check and bool(paths))
+        print(f"{'out of date' if args.check else 'written'}: {path}")
+    return int(args.check and bool(paths))
 
 
 if __name__ == "__main__":

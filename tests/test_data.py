@@ -64,7 +64,7 @@ def test_a_file_that_is_not_the_published_one_is_named(mnist, tmp_path, damage):
 def test_mnist_is_in_data_beside_utils_or_where_the_user_says(tmp_path, monkeypatch):
     """A download that fails says where the files go, and leaves the process's sockets alone."""
     def no_network(root, download):
-        assert socket.getdefaulttimeout() is not None
+        assert socket.getdefaulttimeout() == 20
         raise OSError("no route")
     monkeypatch.setattr(datasets, "MNIST", no_network)
     monkeypatch.setattr(utils, "HERE", here := tmp_path / "repository")
@@ -75,11 +75,12 @@ def test_mnist_is_in_data_beside_utils_or_where_the_user_says(tmp_path, monkeypa
         (raw / name).touch()
     here.mkdir()
     Path("data").symlink_to("shared/mnist")  # of the current folder
-    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(7)  # a notebook's own
     with pytest.raises(utils.UserError, match="failed:\n  OSError: no route\n") as error:
         utils.find_mnist()
     assert f"{here}/data/MNIST/raw/:" in str(error.value)
-    assert socket.getdefaulttimeout() == before
+    assert socket.getdefaulttimeout() == 7
+    socket.setdefaulttimeout(None)
     (here / "data").symlink_to("../shared/mnist")
     assert utils.find_mnist() == here / "data"
     assert utils.find_mnist("shared/mnist") == Path("shared/mnist")

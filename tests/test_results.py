@@ -105,6 +105,17 @@ def test_what_is_out_of_date_is_noticed():
         report.with_tables("<!-- table: no such run -->\n<!-- end -->")
 
 
+def test_reports_command_says_what_is_stale_and_compares_two_experiments(monkeypatch, capsys):
+    monkeypatch.setattr(report, "texts", lambda: {"README.md": ""})
+    monkeypatch.setattr(report, "pictures", lambda: {})
+    for args, status, said in (
+            (["--check"], 1, "out of date: README.md"),
+            (["Model 1: as it is | Model 1: no deskewing"], 0, "| no deskewing | 0.0179 |")):
+        monkeypatch.setattr("sys.argv", ["report.py", *args])
+        assert report.main() == status and said in capsys.readouterr().out
+    assert read("README.md")
+
+
 @pytest.mark.parametrize("model", report.MODELS)
 def test_the_result_in_a_model_file_is_that_of_its_runs(model):
     runs, (parameters, macs) = report.published(model), report.cost(ROOT / f"{model}.py")
