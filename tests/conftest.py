@@ -15,7 +15,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "results"), str(ROOT / "baselines")]
+sys.path[:0] = [str(ROOT), *(str(ROOT / name) for name in ("results", "baselines", "demo"))]
 
 import train  # noqa: E402
 import utils  # noqa: E402

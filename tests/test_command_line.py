@@ -11,19 +11,7 @@ import sys
 import numpy
 import pytest
 import torch
-from conftest import (
-    BY_EPOCH,
-    FILES,
-    ONE_CYCLE,
-    PLATEAU,
-    PLOTS,
-    ROOT,
-    STEP,
-    environment,
-    equal,
-    spawn,
-    wait_until,
-)
+from conftest import FILES, ONE_CYCLE, PLATEAU, PLOTS, ROOT, environment, equal, spawn, wait_until
 from PIL import Image
 
 import train
@@ -205,7 +193,6 @@ def test_beside_torchsummarys_total_stands_the_true_one(main, one_cycle):
     assert "shared ones counted once: 4,666\n" in out
 
 
-# ---- what surrounds a run ----------------------------------------------------------------------
 def test_a_terminal_that_lacks_a_letter_gets_a_question_mark(monkeypatch, main, one_cycle):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr("sys.stdout", stream)
@@ -241,8 +228,8 @@ def test_flags_and_set_change_the_recipe(tmp_path, main, plateau):
 
 
 def test_numbers_of_numpy_are_numbers(main, by_epoch):
-    by_epoch.write_text("import numpy\n" + BY_EPOCH.replace("rates=[1, 0.02, 0.05, 0.01]",
-                                                           "rates=list(numpy.linspace(0.1, 0, 4))"))
+    by_epoch.write_text("import numpy\n" + by_epoch.read_text().replace(
+        "rates=[1, 0.02, 0.05, 0.01]", "rates=list(numpy.linspace(0.1, 0, 4))"))
     assert main("--model", by_epoch, *DRY)[0] == main("--model", by_epoch, *DRY, "--resume")[0] == 0
 
 
@@ -251,7 +238,8 @@ def read_recipe(*argv):
 
 
 def test_set_changes_this_recipe_alone(step):
-    step.write_text(STEP.replace("augment=dict(rotate=10, shift=1, scale=0.1, shear=5),", ""))
+    augment = "augment=dict(rotate=10, shift=1, scale=0.1, shear=5),"
+    step.write_text(step.read_text().replace(augment, ""))
     assert read_recipe("--model", step, "--set", "augment.rotate=9")["augment"] == {"rotate": 9}
     assert read_recipe("--model", step)["augment"] == train.DEFAULTS["augment"] == {}
     assert read_recipe("--model", 1, "--lr", 0.3)["scheduler"]["max_lr"] == 0.3  # OneCycleLR's

@@ -5,16 +5,13 @@ import os
 import re
 import shlex
 import shutil
-import sys
 
+import predict
 import pytest
 from conftest import DIGITS, ROOT, shell
 from PIL import Image, ImageDraw, ImageFont
 
-sys.path.insert(0, str(ROOT / "demo"))
-import predict  # noqa: E402
-
-import utils  # noqa: E402
+import utils
 
 PAGE = (ROOT / "README.md").read_text(encoding="utf-8")
 # What may begin a command. These are not run, because they install or take minutes: looked at only.

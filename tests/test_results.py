@@ -113,7 +113,6 @@ def test_reports_command_says_what_is_stale_and_compares_two_experiments(monkeyp
             (["Model 1: as it is | Model 1: no deskewing"], 0, "| no deskewing | 0.0179 |")):
         monkeypatch.setattr("sys.argv", ["report.py", *args])
         assert report.main() == status and said in capsys.readouterr().out
-    assert read("README.md")
 
 
 @pytest.mark.parametrize("model", report.MODELS)
