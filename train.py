@@ -472,7 +472,7 @@ def parse_arguments(argv=None):
     arg("--model", default="3", metavar="FILE", help="1, 2, 3 or a path (default: 3)")
     arg("--recipe", metavar="FILE", help="train by this file's RECIPE, not the model's own")
     arg("--set", action="append", default=[], metavar="KEY=VALUE",
-        help="change any entry of RECIPE, as --set augment={} --set scheduler.max_lr=0.2")
+        help="change any entry of RECIPE, as --set augment={}; the next two are short for it")
     arg("--epochs", action="append", dest="set", type="epochs={}".format, metavar="N")
     arg("--batch-size", action="append", dest="set", type="batch_size={}".format, metavar="N")
     arg("--lr", metavar="RATE", help="OneCycleLR's peak, else the first rate")

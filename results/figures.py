@@ -208,7 +208,7 @@ def training(rows, rates, title):
     top.text(1, utils.TARGET, f"{utils.TARGET} %", color="tab:green", va="bottom", fontsize=9)
     top.set(title=title, ylabel="accuracy (%)", ylim=(97.5, 100), xlim=(0.5, epochs[-1] + 1.2))
     utils.log_axis(middle)
-    middle.set(ylabel="cross-entropy")
+    middle.set(ylabel="cross-entropy", ylim=(0.02, None))
     steps = len(rates) / len(rows)  # in an epoch
     low.plot([0.5 + number / steps for number in range(len(rates))],
              [float(row["lr"]) for row in rates], color="0.3")
