@@ -530,7 +530,8 @@ def main(argv=None):
         print(f"Device: {machine}, torch {torch.__version__}, threads: {torch.get_num_threads()}")
         layout = rehearse(path, net_class, recipe, device)
         train_set, test_set, data, first = load_data(args, recipe, device)
-        print(f"Data: {data}")
+        augmented = max(0, recipe["epochs"] - recipe["plain_epochs"]) if recipe["augment"] else 0
+        print(f"Data: {data}; augmented in {augmented} of {recipe['epochs']} epochs")
         if args.runs > 1:  # each seed loads the data itself; above, its faults are said once
             run_seeds(args, argv, path, device)
             return 0

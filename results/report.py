@@ -313,7 +313,8 @@ def experiments():
 
 
 def experiments_table(names):
-    """Held-out experiments, each compared with the first in pairs of the same seed and fold."""
+    """Held-out experiments, each compared with the first in pairs of the same seed and fold. Raises
+    KeyError for one without any."""
     runs = experiments()
     chosen = {}  # a dict keeps the order
     for pattern in names.split("|"):
@@ -321,7 +322,9 @@ def experiments_table(names):
     lines, reference = [], next(iter(chosen))
     model = reference.partition(":")[0]  # "Model 3" of "Model 3: as it is"
     for name in chosen:
-        both = [key for key in runs[name] if key in runs[reference]]
+        both = [key for key in runs.get(name, {}) if key in runs.get(reference, {})]
+        if not both:
+            raise KeyError(f"{name!r} has no run of a seed and fold of {reference!r}")
         line = [name.removeprefix(f"{model}: ")]
         for place, digits, unit in (0, 4, ""), (1, 2, " %"):
             values = [runs[name][key][place] for key in both]
@@ -548,7 +551,10 @@ def main():
     parser.add_argument("names", nargs="?", metavar='"A | B"', help="print how B differs from A")
     args = parser.parse_args()
     if args.names:
-        print(experiments_table(args.names), end="")
+        try:
+            print(experiments_table(args.names), end="")
+        except KeyError as error:
+            parser.error(error.args[0])
         return 0
     paths = update(args.check)
     for path in paths:

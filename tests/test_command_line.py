@@ -49,7 +49,8 @@ def test_dry_run_goes_the_whole_way_and_says_that_it_is_not_mnist(tmp_path, main
     assert status == 0 and err == ""  # no terminal, so no progress bar
     folder = tmp_path / "runs" / "one_cycle" / "dry-run-seed0"
     assert {path.name for path in folder.iterdir()} == FILES
-    assert out.count("NOT MNIST") == 2 and "best" not in out
+    assert out.count("NOT MNIST") == 2 and "augmented in 2 of 2 epochs" in out
+    assert "best" not in out
     assert "Device: " in out and "Total params: 2,682" in out and "budget: fewer than 8,000" in out
 
     args = json.loads((folder / "args.json").read_text())

@@ -67,13 +67,6 @@ def test_a_model_file_imports_torch_and_nothing_else(model):
     assert modules == {"torch"}
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_the_docstring_has_target_result_analysis_in_this_order(model):
-    headings = re.findall(r"^(Target|Result|Analysis)$", importlib.import_module(model).__doc__,
-                          flags=re.MULTILINE)
-    assert headings == ["Target", "Result", "Analysis"]
-
-
 def layers_and_lines(model, module):
     """(layer, its line) for whatever the source of Net assigns to self, alone or in a row."""
     code = source(model)

@@ -113,12 +113,16 @@ def test_reports_command_says_what_is_stale_and_compares_two_experiments(monkeyp
             (["Model 1: as it is | Model 1: no deskewing"], 0, "| no deskewing | 0.0179 |")):
         monkeypatch.setattr("sys.argv", ["report.py", *args])
         assert report.main() == status and said in capsys.readouterr().out
+    monkeypatch.setattr("sys.argv", ["report.py", "Model 1: as it is | nothing"])
+    with pytest.raises(SystemExit, match="2"):
+        report.main()
+    assert "'nothing' has no run of a seed and fold of 'Model 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", report.MODELS)
 def test_the_result_in_a_model_file_is_that_of_its_runs(model):
     runs, (parameters, macs) = report.published(model), report.cost(ROOT / f"{model}.py")
-    result = re.search(r"\nResult\n(.*)\nAnalysis\n", read(f"{model}.py"), re.DOTALL)[1]
+    result = re.search(r"\nTarget\n.*\nResult\n(.*)\nAnalysis\n", read(f"{model}.py"), re.DOTALL)[1]
     seconds, last = statistics.median(run["seconds"] for run in runs), runs[-1]["seed"]
     for words in (
             report.spread(runs), f"{min(run['last5_min'] for run in runs):.2f} %.\n",
