@@ -221,7 +221,7 @@ def training(rows, rates, title):
 def architecture(rows):
     """The layers of Model 3 as a row of boxes as high as their maps, and a full 3×3 convolution
     beside a separable one. rows: those of utils.receptive_field()."""
-    figure = utils.new_figure(figsize=(11, 5))
+    figure = utils.new_figure(figsize=(11, 4.4))
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 2))
     left = inputs = 0
     for row in [dict(layer="image", output=(1, 28, 28)), *rows[:-1]]:
@@ -236,7 +236,7 @@ def architecture(rows):
         top.text(left + width / 2, side / 2 + 1, shape, ha="center", fontsize=7)
         top.text(left + width / 2, -side / 2 - 1, words.replace("MaxPool2d", "pool"), ha="center",
                  va="top", fontsize=7)
-        inputs, left = channels, left + width + 0.75
+        inputs, left = channels, left + width + 1
     top.set(xlim=(-0.5, left), ylim=(-20, 18))
 
     for x, side, depth, color, words in (
