@@ -338,7 +338,8 @@ def experiments_table(names):
 
 def ladder_table(most=None):
     """What each change is worth: how much worse the held-out loss is without it, in percent, or how
-    much the accuracy changes, in points. The largest come first. most: of the lines."""
+    much the accuracy changes, in points. What is told from 0 comes first, the largest on top.
+    most: of the lines."""
     runs, lines = experiments(), []
     for row in read("ladder"):
         ours, theirs = runs[row["with"]], runs[row["without"]]
@@ -351,7 +352,8 @@ def ladder_table(most=None):
             cell, rank = f"accuracy {difference(gaps, '+.2f', ' points')}", 0
         model = re.split(":| on fresh", row["with"])[0]
         pairs = f"{model}, {len(both)}"
-        lines.append((rank, row["change"], row["why"], cell, pairs, row["models"]))
+        told = "±" in cell and "not told" not in cell
+        lines.append(((told, rank), row["change"], row["why"], cell, pairs, row["models"]))
     lines.sort(key=lambda line: line[0], reverse=True)
     return utils.table(("change", "why it helps", "without it, the held-out loss",
                         "measured in, pairs of runs", "models that have it"),

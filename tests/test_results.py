@@ -311,17 +311,19 @@ def test_experiments_are_compared_in_pairs(results):
                      "| no b | 0.0175 | -0.0100, -0.0050 | 99.40 % | +0.10, -0.10 | 2 |"]
 
 
-def test_the_ladder_has_the_largest_change_first(results):
+def test_the_ladder_has_first_what_can_be_told_and_is_large(results):
     (results / "experiments.csv").write_text(
         "name,seed,fold,val_loss,val_acc\nM: as it is,0,0,0.02,99.5\nM: as it is,1,3,0.04,99.3\n"
-        "M: no a,0,0,0.022,99.5\nM: no a,1,3,0.042,99.1\nM: no b,1,3,0.05,99.1\n"
+        "M: as it is,2,0,0.02,99\nM: no a,0,0,0.022,9\nM: no a,1,3,0.044,9\nM: no a,2,0,0.0222,9\n"
+        "M: no b,1,3,0.05,99.1\nM: no b,0,0,0.02,99\nM: no d,0,0,0.021,99\n"
         "M: no c,0,0,0.01,99.4\nM: no c,1,3,0.02,99.4\n")
     (results / "ladder.csv").write_text(
         "change,why,models,with,without,by\na,it helps,1,M: as it is,M: no a,loss\n"
-        "b,\"so, too\",2,M: as it is,M: no b,loss\nc,-,3,M: as it is,M: no c,accuracy\n")
+        "b,\"so, too\",2,M: as it is,M: no b,loss\nc,-,3,M: as it is,M: no c,accuracy\n"
+        "d,-,3,M: as it is,M: no d,loss\n")
     assert report.ladder_table().splitlines()[2:] == [
-        "| b | so, too | +25 % | M, 1 | 2 |", "| a | it helps | +10, +5 % | M, 2 | 1 |",
-        "| c | - | accuracy -0.10, +0.10 points | M, 2 | 3 |"]
+        "| a | it helps | +10 ± 1 % | M, 3 | 1 |", "| b | so, too | +25, +0 % | M, 2 | 2 |",
+        "| d | - | +5 % | M, 1 | 3 |", "| c | - | accuracy -0.10, +0.10 points | M, 2 | 3 |"]
     assert len(report.ladder_table(1).splitlines()) == 3
 
 
